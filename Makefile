@@ -1,0 +1,48 @@
+# Everything here needs python3 and pip, and makes its own .venv once. PYTHON=… chooses the interpreter.
+# TESTS="tests/sdk -k name" chooses tests, VERSIONS="3.12 3.13" the interpreters of the matrix.
+
+PYTHON   ?=
+TESTS    ?=
+VERSIONS ?= 3.12 3.13
+SOURCES   = tasks_sdk runtime supervisor tests $(wildcard chaos examples)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench test-matrix clean
+
+help:
+	@echo "make demo         2,000 tasks in two supervised processes, one of them killed on the way"
+	@echo "make test         the test suite (TESTS=… to choose)"
+	@echo "make lint         ruff check, ruff format, pyright strict"
+	@echo "make format       let ruff mend what it can"
+	@echo "make bench        throughput, latency and memory against pydocket"
+	@echo "make test-matrix  the test suite on Python $(VERSIONS), Redis 6.2 and 7"
+	@echo "make clean        remove the environments"
+
+demo: .venv/ready-test
+	.venv/bin/python examples/demo.py
+
+test: .venv/ready-test
+	.venv/bin/python -m pytest $(TESTS)
+
+lint: .venv/ready-dev
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/pyright
+
+format: .venv/ready-dev
+	.venv/bin/ruff check --fix $(SOURCES)
+	.venv/bin/ruff format $(SOURCES)
+
+bench: .venv/ready-test
+	.venv/bin/python -m tests.benchmarks
+
+test-matrix:
+	VERSIONS="$(VERSIONS)" TESTS="$(TESTS)" .ci/test-matrix
+
+clean:
+	rm -rf .venv .venv-3.*
+
+# The stamps: an environment is made again only when what it must hold has changed. Linting needs about 60 MB more
+# (pyright runs on node), which nobody who tries the demo should wait for.
+.venv/ready-%: pyproject.toml .ci/make-venv
+	@.ci/make-venv .venv $* "$(PYTHON)"

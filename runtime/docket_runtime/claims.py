@@ -1,0 +1,103 @@
+"""The book of what this worker holds: its slots, and every delivery it has claimed and not yet settled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from docket import clock
+from docket.message import Claimed
+
+
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One claimed delivery on its way to an outcome.
+
+    `stopped`: cancelled by somebody, its outcome no longer counts. `interrupted`: stopped by our own drain.
+    `flag` is what the code of a sync task can look at.
+    """
+
+    claimed: Claimed
+    place: int
+    claimed_at: float = field(default_factory=clock.monotonic)
+    task: asyncio.Task[None] | None = None
+    begun: bool = False
+    in_thread: bool = False
+    stopped: bool = False
+    interrupted: bool = False
+    flag: threading.Event | None = None
+
+    def stop(self) -> None:
+        """The body is asked to end: an async one at its next await, a sync one by its flag."""
+        if self.flag is not None:
+            self.flag.set()
+        if self.begun and not self.in_thread and self.task is not None:
+            self.task.cancel()
+
+
+class Claims:
+    """Slots and flights. Nothing here talks to Redis."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self._free = list(range(concurrency - 1, -1, -1))
+        self._flights: dict[str, Flight] = {}
+        self._busy_threads = 0
+        self.emptied = asyncio.Event()
+        self.emptied.set()
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(tuple(self._flights.values()))
+
+    def __contains__(self, entry: str) -> bool:
+        return entry in self._flights
+
+    @property
+    def entries(self) -> list[str]:
+        return list(self._flights)
+
+    @property
+    def in_threads(self) -> int:
+        return self._busy_threads
+
+    def take(self, claimed: Claimed) -> Flight:
+        flight = Flight(claimed, self._free.pop())
+        self._flights[claimed.entry] = flight
+        self.emptied.clear()
+        return flight
+
+    def entered_thread(self, flight: Flight) -> None:
+        flight.in_thread = True
+        self._busy_threads += 1
+
+    def left_thread(self, flight: Flight) -> None:
+        flight.in_thread = False
+        self._busy_threads -= 1
+
+    def release(self, flight: Flight) -> None:
+        """The body has ended; its slot is free."""
+        del self._flights[flight.claimed.entry]
+        self._free.append(flight.place)
+        if not self._flights:
+            self.emptied.set()
+
+    def stop(self, entry: str) -> bool:
+        """Somebody cancelled this delivery. False if it is not here."""
+        flight = self._flights.get(entry)
+        if flight is None:
+            return False
+        if not flight.stopped:
+            flight.stopped = True
+            flight.stop()
+        return True

@@ -1,0 +1,99 @@
+"""How a worker ends: quiet, then waiting, then interrupting what is left when its time is up.
+
+The deadline is an instant passed down, not a duration, and it may come nearer while the drain goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from docket import clock
+
+if TYPE_CHECKING:
+    from docket_runtime.worker import Worker
+
+_LOG = logging.getLogger("docket.worker")
+
+_UNWINDING = 1.0
+"""Seconds that an interrupted body has for its clean-up."""
+
+
+class Drain:
+    """Asked for from outside, or begun when the block that runs the worker ends."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.begin()
+
+    def begin(self) -> None:
+        self.asked = asyncio.Event()
+        self.left_in_threads = 0
+        self.passed_deadline = False
+        self._deadline: float | None = None
+        self._sooner = asyncio.Event()
+
+    def ask(self, deadline: float | None) -> None:
+        """Drain until this monotonic instant; asked again, the nearer one holds."""
+        if deadline is not None and (self._deadline is None or deadline < self._deadline):
+            self._deadline = deadline
+            self._sooner.set()
+        self.asked.set()
+        self._worker.surroundings.board.phase("draining")
+        self._worker.exchange.be_quiet()
+
+    @asynccontextmanager
+    async def unless_asked(self) -> AsyncIterator[None]:
+        """The block is left early when a drain is asked for."""
+        async with anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                await self.asked.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(watch)
+            yield
+            group.cancel_scope.cancel()
+
+    async def run(self) -> None:
+        """Nothing is claimed any more; everything held has ended, or was interrupted and handed back."""
+        if not self.asked.is_set():
+            timeout = self._worker.settings.drain_timeout
+            self.ask(None if timeout is None else clock.monotonic() + timeout.total_seconds())
+        await self._worker.unblock()
+        await self._wait()
+        if self._worker.claims:
+            await self._interrupt()
+
+    async def _wait(self) -> None:
+        while self._worker.claims:
+            self._sooner.clear()
+            left = None if self._deadline is None else self._deadline - clock.monotonic()
+            if left is not None and left <= 0:
+                return
+            emptied = asyncio.ensure_future(self._worker.claims.emptied.wait())
+            sooner = asyncio.ensure_future(self._sooner.wait())
+            await asyncio.wait((emptied, sooner), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            emptied.cancel()
+            sooner.cancel()
+
+    async def _interrupt(self) -> None:
+        self.passed_deadline = True
+        _LOG.warning(
+            "the drain's time is up: %d executions are interrupted and handed back", len(self._worker.claims)
+        )
+        for flight in self._worker.claims:
+            flight.interrupted = True
+            flight.stop()
+        with anyio.move_on_after(_UNWINDING):
+            await self._worker.claims.emptied.wait()
+        self.left_in_threads = len(self._worker.claims)
+        for flight in self._worker.claims:
+            _LOG.warning(
+                "%s (%s) did not stop; it ends with this process", flight.claimed.key, flight.claimed.function
+            )

@@ -1,0 +1,265 @@
+"""The only way by which work is claimed and settled: one round trip settles, promotes and claims.
+
+While one exchange is under way, outcomes gather for the next: a group commit without a timer. Nothing is polled: the
+loop sleeps until an outcome, a delivery from the idle reader, a due time or a signal gives it a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from redis.exceptions import RedisError
+
+from docket import clock
+from docket.message import Claimed, parse_claims
+from docket.store import scripts
+from docket.store.asynchronous import AsyncStore
+from docket.store.keys import LANES, SUSPECTS, Keys
+from docket_runtime.claims import Claims
+from docket_runtime.outage import Outage
+from docket_runtime.scheduler import Schedule
+
+_LOG = logging.getLogger("docket.worker")
+
+Settlement = tuple[str, str, str, str | bytes | int, str | bytes]
+
+_MOST_SETTLED = 500
+_MOST_PROMOTED = 250
+_SAFETY_LOOK = 5.0
+"""Seconds after which an idle worker looks even without a reason: a signal can be lost."""
+_CENSUS_INTERVAL = 0.1
+"""Seconds between looks at what others still have to do, only while a worker is to leave when all is done."""
+_PATIENCE_WITH_SUSPECTS = 1.0
+"""Seconds that a lone worker waits for its slots to empty before it takes a suspect beside what runs on."""
+
+
+class Crew(Protocol):
+    """What the exchange asks of the rest of the worker."""
+
+    worker_id: str
+
+    def begin(self, claimed: Claimed) -> None: ...
+    def return_unbegun(self, claimed: Claimed) -> None: ...
+    async def lapse(self) -> None: ...
+
+
+class Exchange:
+    """The state of one worker's dealings with the ledger."""
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        keys: Keys,
+        crew: Crew,
+        claims: Claims,
+        schedule: Schedule,
+        outage: Outage,
+        *,
+        batch: int,
+        free_threads: Callable[[], int],
+        quarantine: bool,
+        suspects: bool,
+    ) -> None:
+        self._store, self._keys, self._crew = store, keys, crew
+        self._claims, self._schedule, self._outage = claims, schedule, outage
+        self._batch, self._free_threads = batch, free_threads
+        self._lanes = SUSPECTS if quarantine else LANES
+        self._takes_suspects = suspects and not quarantine
+        self._settlements: deque[Settlement] = deque()
+        self._resent: set[str] = set()
+        self._deliveries: list[tuple[str, str]] = []
+        self._wake = asyncio.Event()
+        self._uncertain = False
+        self._looked_at = 0.0
+        self._suspects_since: float | None = clock.monotonic() if self._takes_suspects else None
+        self._suspect: str | None = None
+        self._over = False
+        self.quiet = False
+        self.hungry = asyncio.Event()
+        """Set while the line is known to be empty and a slot is free: the idle reader's signal to block."""
+        self.reading = False
+        self.census_wanted = False
+        self.remaining: int | None = None
+        self.found_nothing = asyncio.Event()
+
+    # --- what others tell it -------------------------------------------------------------------------------------
+
+    def settle(self, settlement: Settlement) -> None:
+        self._settlements.append(settlement)
+        self._wake.set()
+
+    def deliver(self, entry: str, key: str) -> None:
+        """The idle reader was given this entry; it is claimed by the next exchange."""
+        self._deliveries.append((entry, key))
+        self._wake.set()
+
+    def look(self, lane: str = "") -> None:
+        """There may be something to claim, though nothing has been settled."""
+        if lane == SUSPECTS:
+            if self._takes_suspects and self._suspects_since is None:
+                self._suspects_since = clock.monotonic()
+            elif self._lanes != SUSPECTS:
+                return
+        self.hungry.clear()
+        self._wake.set()
+
+    def reconnected(self) -> None:
+        """Replies may have been lost: the pending list is read before anything else."""
+        self._uncertain = True
+        self._wake.set()
+
+    def be_quiet(self) -> None:
+        self.quiet = True
+        self.hungry.clear()
+        self._wake.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def finish(self) -> None:
+        """The loop ends when everything is settled."""
+        self._over = True
+        self._wake.set()
+
+    @property
+    def settled(self) -> bool:
+        return not self._settlements and not self._deliveries
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        while not (self._over and self.settled):
+            if not self._has_reason():
+                await self._sleep()
+                continue
+            try:
+                if self._uncertain:
+                    await self._recover()
+                await self._round()
+                self._outage.over()
+            except (RedisError, OSError) as error:
+                self._uncertain = True
+                await self._outage.wait(error)
+
+    def _has_reason(self) -> bool:
+        if self._settlements or self._deliveries or self._uncertain or self._schedule.is_due:
+            return True
+        return (self._claimable > 0 and not self.hungry.is_set()) or clock.monotonic() >= self._next_look()
+
+    def _next_look(self) -> float:
+        return self._looked_at + (_CENSUS_INTERVAL if self.census_wanted else _SAFETY_LOOK)
+
+    async def _sleep(self) -> None:
+        until = self._next_look()
+        due = self._schedule.instant
+        if due is not None:
+            until = min(until, due)
+        if self._suspects_since is not None:
+            until = min(until, self._suspects_since + _PATIENCE_WITH_SUSPECTS)
+        self._wake.clear()
+        timer = asyncio.get_running_loop().call_later(max(0.0, until - clock.monotonic()), self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    @property
+    def _claimable(self) -> int:
+        """Slots that this exchange may fill: what the idle reader may be given meanwhile is kept free for it."""
+        if self.quiet or self._suspect is not None:
+            return 0
+        free = self._claims.free - len(self._deliveries) - (1 if self.reading else 0)
+        free = min(free, self._free_threads() - len(self._deliveries), self._batch)
+        if self._suspects_since is not None:
+            waited = clock.monotonic() - self._suspects_since
+            return min(free, 1) if not self._claims or waited >= _PATIENCE_WITH_SUSPECTS else 0
+        return max(0, free)
+
+    async def _round(self) -> None:
+        sent = [self._settlements[i] for i in range(min(len(self._settlements), _MOST_SETTLED))]
+        delivered = list(self._deliveries)
+        free = self._claimable
+        for_a_suspect = self._suspects_since is not None and free > 0
+        lanes = SUSPECTS if for_a_suspect else self._lanes
+        self._looked_at = clock.monotonic()
+        reply = await self._store.ask(
+            scripts.exchange(
+                self._keys,
+                self._crew.worker_id,
+                free=free,
+                lanes=lanes,
+                promote_most=0 if self._lanes == SUSPECTS else _MOST_PROMOTED,
+                census=self.census_wanted,
+                settlements=sent,
+                deliveries=delivered,
+            )
+        )
+        lapsed, now_us, due_us, timekeeper, remaining, verdicts, rows = reply
+        for settlement, verdict in zip(sent, verdicts, strict=True):
+            self._settlements.popleft()
+            self._judge(settlement, verdict)
+        del self._deliveries[: len(delivered)]
+        self._schedule.learn(int(now_us), None if due_us is None else int(due_us), bool(timekeeper))
+        self.remaining = None if remaining is None else int(remaining)
+        if lapsed:
+            await self._crew.lapse()
+            return
+        claims = parse_claims(rows)
+        if for_a_suspect:
+            self._suspects_since = None
+        self._take(claims, for_a_suspect)
+        if free > 0 and len(claims) - len(delivered) < free and not for_a_suspect:
+            self.hungry.set()
+        if not claims:
+            self.found_nothing.set()
+
+    def _take(self, claims: list[Claimed], suspects: bool) -> None:
+        for claimed in claims:
+            if self.quiet or claimed.entry in self._claims:
+                if claimed.entry not in self._claims:
+                    self._crew.return_unbegun(claimed)
+                continue
+            if suspects:
+                self._suspect = claimed.entry
+            self._crew.begin(claimed)
+
+    def _judge(self, settlement: Settlement, verdict: int) -> None:
+        entry, key, outcome = settlement[:3]
+        certain = entry not in self._resent
+        self._resent.discard(entry)
+        if entry == self._suspect:
+            self._suspect = None
+            self._suspects_since = clock.monotonic()  # where one was there may be more
+        if verdict == 2:
+            _LOG.info("%s has been superseded or cancelled; its outcome (%s) does not count", key, outcome)
+        elif verdict == 0 and certain:
+            _LOG.warning(
+                "%s was given to another worker after this one's lease had lapsed; its outcome (%s) is discarded",
+                key,
+                outcome,
+            )
+
+    async def _recover(self) -> None:
+        """An exchange whose reply was lost may have happened: what it claimed for us is in our pending list."""
+        held = [*self._claims.entries, *(entry for entry, *_ in self._settlements)]
+        lapsed, rows = await self._store.ask(scripts.recover(self._keys, self._crew.worker_id, held))
+        self._resent.update(entry for entry, *_ in self._settlements)
+        self._deliveries.clear()
+        self._uncertain = False
+        if lapsed:
+            await self._crew.lapse()
+            return
+        self.hungry.clear()
+        for claimed in parse_claims(rows):
+            if self.quiet or not self._claims.free:
+                self._crew.return_unbegun(claimed)
+            else:
+                self._crew.begin(claimed)
+
+
+def row(entry: str, key: str, outcome: Any) -> Settlement:
+    return (entry, key, outcome.verb, outcome.a, outcome.b)

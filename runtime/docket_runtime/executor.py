@@ -1,0 +1,157 @@
+"""One execution from claimed to outcome, verb by verb."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from docket import clock, payload
+from docket.context import current_execution
+from docket.errors import CannotLoad, ForcedRetry
+from docket.execution import Execution, ExecutionState
+from docket.message import Claimed
+from docket.registry import Task
+from docket_runtime import cancellation, outcomes, resolution
+from docket_runtime.claims import Flight
+from docket_runtime.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from docket_runtime.worker import Worker
+
+_LOG = logging.getLogger("docket.worker")
+
+
+class Executor:
+    """Runs flights; every way in which a body can end becomes an outcome, and none of them ends the worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def execute(self, flight: Flight) -> Outcome:
+        claimed = flight.claimed
+        if flight.stopped or flight.interrupted:
+            return outcomes.RETURNED
+        flight.begun = True
+        task = self._worker.registry.get(claimed.function) or self._worker.fallback
+        if task is None:
+            _LOG.error("no task named %r is registered here; %s is set aside", claimed.function, claimed.key)
+            return outcomes.unknown(claimed.function)
+        try:
+            args, kwargs = payload.load_arguments(claimed.body)
+        except CannotLoad as error:
+            _LOG.error("the arguments of %s (%s) %s; it is set aside", claimed.key, claimed.function, error)
+            return outcomes.set_aside(f"its arguments {error}")
+        execution = self._execution_of(claimed, args, kwargs)
+        logs = _LOG.isEnabledFor(logging.INFO)
+        call = task.call_repr(claimed.key, args, kwargs) if logs else ""
+        if logs:
+            _LOG.info("↪ [%.3fs] %s", clock.now_us() / 1e6 - claimed.when_us / 1e6, call)
+        outcome = await self._run(flight, task, execution)
+        if logs:
+            _LOG.info("↩ [%.3fs] %s %s", clock.monotonic() - flight.claimed_at, call, outcome.verb)
+        return outcome
+
+    def _execution_of(self, claimed: Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution:
+        execution = Execution(
+            self._worker.docket,
+            claimed.key,
+            claimed.function,
+            clock.from_us(claimed.when_us),
+            arguments=(args, kwargs),
+            state=ExecutionState.RUNNING,
+            generation=claimed.generation,
+        )
+        execution.attempt = claimed.attempt
+        execution.redelivered = claimed.redelivered > 0
+        execution.crashes = claimed.crashes
+        execution.worker = self._worker.name
+        execution.started_at = clock.now()
+        execution.message_id = claimed.entry
+        return execution
+
+    async def _run(self, flight: Flight, task: Task, execution: Execution) -> Outcome:
+        opening = resolution.Opening(self._worker, task, execution)
+        current_execution.set(execution)
+        error: BaseException | None = None
+        try:
+            value = await self._call(flight, task, opening)
+            if flight.interrupted and not self._worker.finishes(flight):
+                return outcomes.INTERRUPTED
+            return outcomes.completed(value) if self._worker.keeps_results else outcomes.COMPLETED_WITH_NONE
+        except asyncio.CancelledError as raised:
+            error = raised
+            return self._stopped(flight, execution)
+        except ForcedRetry as raised:
+            error = raised
+            return self._forced_retry(opening, raised)
+        except BaseException as raised:
+            error = raised
+            return self._failed(opening, raised)
+        finally:
+            await opening.close(error)
+
+    async def _call(self, flight: Flight, task: Task, opening: resolution.Opening) -> Any:
+        kwargs = resolution.resolve(opening, opening.execution.args, opening.execution.kwargs)
+        args = opening.execution.args
+        board = self._worker.surroundings.board
+        claimed = flight.claimed
+        board.began(flight.place, claimed.entry, claimed.key, claimed.function, not task.is_async)
+        if task.is_async:
+            value = task.function(*args, **kwargs)
+        else:
+            value = await self._call_in_thread(flight, task, args, kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+    async def _call_in_thread(
+        self, flight: Flight, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        flight.flag = threading.Event()
+        context = copy_context()
+        context.run(cancellation.set_flag, flight.flag)
+        self._worker.claims.entered_thread(flight)
+        try:
+            future = self._worker.threads.run(context, lambda: task.function(*args, **kwargs))
+            # A thread cannot be taken back: the slot stays taken until the body has really ended.
+            return await asyncio.shield(future)
+        finally:
+            self._worker.claims.left_thread(flight)
+
+    def _stopped(self, flight: Flight, execution: Execution) -> Outcome:
+        if flight.interrupted:
+            _LOG.warning("%s was interrupted by the drain and is handed back", execution.key)
+            return outcomes.INTERRUPTED
+        return outcomes.cancelled("" if flight.stopped else "its body raised CancelledError")
+
+    def _forced_retry(self, opening: resolution.Opening, asked: ForcedRetry) -> Outcome:
+        retry = opening.retry
+        if retry is None or (retry.attempts is not None and opening.execution.attempt >= retry.attempts):
+            return outcomes.failed(asked)
+        return outcomes.retry(asked.when - clock.now())
+
+    def _failed(self, opening: resolution.Opening, error: BaseException) -> Outcome:
+        execution, retry = opening.execution, opening.retry
+        attempts_left = retry is not None and (retry.attempts is None or execution.attempt < retry.attempts)
+        if retry is not None and attempts_left and isinstance(error, Exception):
+            pause = retry.pause_after(execution.attempt)
+            _LOG.warning(
+                "attempt %d of %s failed (%s); the next one is in %s",
+                execution.attempt,
+                execution.key,
+                payload.describe(error),
+                pause,
+            )
+            return outcomes.retry(pause)
+        if isinstance(error, Exception):
+            _LOG.error("%s (%s) failed", execution.key, execution.function_name, exc_info=error)
+        else:
+            _LOG.error(
+                "%s (%s) raised %s; only the task ends by it",
+                execution.key,
+                execution.function_name,
+                type(error).__name__,
+            )
+        return outcomes.failed(error)

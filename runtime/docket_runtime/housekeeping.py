@@ -1,0 +1,104 @@
+"""What a worker that is alone does for the others: gives over the work of those that have lapsed or died."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+
+import psutil
+from redis.exceptions import RedisError
+
+from docket.errors import DocketError
+from docket.message import name_of
+from docket.snapshot import WorkerInfo, workers
+from docket.store import scripts
+from docket.store.asynchronous import AsyncStore
+from docket.store.keys import Keys
+
+_LOG = logging.getLogger("docket.worker")
+
+
+def host() -> str:
+    """Names this machine and, in containers, the process namespace: only within it does a process id mean anything."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+        boot = open("/proc/sys/kernel/random/boot_id", encoding="ascii").read().strip()[:8]
+    except OSError:
+        return socket.gethostname()
+    return f"{socket.gethostname()} {boot} {namespace}"
+
+
+def process(pid: int | None = None) -> str:
+    """A process id and the moment at which it began: ids are used again."""
+    found = psutil.Process(pid)
+    return f"{found.pid}@{found.create_time():.2f}"
+
+
+def _has_ended(identity: str) -> bool:
+    pid, _, _ = identity.partition("@")
+    try:
+        found = psutil.Process(int(pid))
+        return found.status() == psutil.STATUS_ZOMBIE or process(int(pid)) != identity
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, ValueError):
+        return False
+
+
+class Housekeeping:
+    """Sweeps from time to time, unless somebody else does."""
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        keys: Keys,
+        *,
+        redelivery_timeout: timedelta,
+        max_crashes: int,
+        vouched: Callable[[], bool],
+    ) -> None:
+        self._store, self._keys = store, keys
+        self._pause = min(redelivery_timeout.total_seconds() / 4, 5.0)
+        self._max_crashes, self._vouched = max_crashes, vouched
+        self._host = host()
+
+    async def run(self) -> None:
+        while True:
+            if not self._vouched():
+                try:
+                    await self._bury_neighbours()
+                    for row in await self._store.ask(scripts.sweep(self._keys, self._max_crashes)):
+                        self._report(row, "lapsed")
+                except (RedisError, DocketError, OSError) as error:
+                    _LOG.debug("could not sweep: %s", error)
+            await asyncio.sleep(self._pause * random.uniform(0.8, 1.2))
+
+    async def _bury_neighbours(self) -> None:
+        """On its own host a worker can see that another has died; its work need not wait for the lease to lapse."""
+        for worker in await self._store.perform(workers(self._keys)):
+            if worker.host == self._host and await asyncio.to_thread(_has_ended, worker.process):
+                await self._bury(worker)
+
+    async def _bury(self, worker: WorkerInfo) -> None:
+        cause = f"its worker's process ({worker.process.partition('@')[0]} on this host) has ended"
+        row = await self._store.ask(
+            scripts.hand_over(self._keys, worker.worker_id, cause, max_crashes=self._max_crashes, begun=None)
+        )
+        self._report(row, "died")
+
+    def _report(self, row: list[bytes | int | list[bytes]], what: str) -> None:
+        worker_id, returned, suspects, dead = row
+        assert isinstance(worker_id, bytes) and isinstance(dead, list)
+        _LOG.warning(
+            "worker %s has %s: %s executions went back in line, %s are run again alone, %d were set aside",
+            name_of(worker_id.decode()),
+            what,
+            returned,
+            suspects,
+            len(dead),
+        )

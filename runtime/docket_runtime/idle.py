@@ -1,0 +1,90 @@
+"""Waiting for work without asking for it: one blocked read on a connection of its own.
+
+Redis wakes exactly one of the blocked workers for a new entry, so a burst does not stampede the fleet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from docket.store.asynchronous import AsyncStore
+from docket.store.keys import GROUP, Keys
+from docket_runtime.exchange import Exchange
+from docket_runtime.outage import Outage
+
+_BLOCK_MS = 5000
+_BEYOND = 10.0
+"""Seconds past the block after which a silent Redis counts as lost."""
+
+
+class IdleReader:
+    """Blocks while the exchange is hungry; every entry it is given goes to the exchange."""
+
+    def __init__(self, store: AsyncStore, keys: Keys, exchange: Exchange, outage: Outage) -> None:
+        self._store, self._keys, self._exchange, self._outage = store, keys, exchange, outage
+        self._connection: Any = None
+        self._client_id: bytes | int | None = None
+        self.worker_id = ""
+
+    async def run(self) -> None:
+        while True:
+            await self._exchange.hungry.wait()
+            if self._exchange.quiet:
+                return
+            self._exchange.reading = True
+            try:
+                await self._read()
+                self._outage.over()
+            except (RedisError, OSError, asyncio.IncompleteReadError) as error:
+                await self._disconnect()
+                self._exchange.reconnected()
+                self._exchange.reading = False
+                await self._outage.wait(error)
+            finally:
+                self._exchange.reading = False
+
+    async def _read(self) -> None:
+        if self._connection is None:
+            await self._connect()
+        command = ("XREADGROUP", "GROUP", GROUP, self.worker_id, "COUNT", 1, "BLOCK", _BLOCK_MS)
+        try:
+            await self._connection.send_command(*command, "STREAMS", self._keys.stream, ">")
+            reply = await self._connection.read_response(timeout=_BLOCK_MS / 1000 + _BEYOND)
+        except ResponseError as error:
+            if str(error).startswith(("NOGROUP", "UNBLOCKED")):
+                self._exchange.look()  # the exchange makes the group anew
+                return
+            raise
+        for _, entries in reply or ():
+            for entry_id, fields in entries:
+                values = dict(zip(fields[::2], fields[1::2], strict=False)) if fields else {}
+                key = values.get(b"k", b"").decode(errors="surrogateescape")
+                # Where one entry was there may be more, so the next exchange claims as well.
+                self._exchange.hungry.clear()
+                self._exchange.deliver(f"d:{entry_id.decode()}", key)
+
+    async def _connect(self) -> None:
+        pool = self._store.client.connection_pool
+        self._connection = pool.make_connection()
+        await self._connection.connect()
+        await self._connection.send_command("CLIENT", "ID")
+        self._client_id = await self._connection.read_response(timeout=_BEYOND)
+
+    async def unblock(self) -> None:
+        """Ends a blocked read without losing what it may just have been given."""
+        if self._exchange.reading and self._client_id is not None:
+            try:
+                await self._store.client.execute_command("CLIENT", "UNBLOCK", int(self._client_id))
+            except (RedisError, OSError):
+                await self._disconnect()
+
+    async def close(self) -> None:
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self._client_id = self._connection, None, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)

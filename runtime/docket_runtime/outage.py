@@ -1,0 +1,35 @@
+"""How a worker takes it when Redis is away: it says so once, waits longer and longer, and says when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from docket import clock
+
+_LOG = logging.getLogger("docket.worker")
+
+_FIRST = 0.05
+
+
+class Outage:
+    """`longest`: seconds between two tries at the most."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = min(longest, 1.0)
+        self._began: float | None = None
+        self._pause = _FIRST
+
+    async def wait(self, error: BaseException) -> None:
+        """Returns when it is time for another try."""
+        if self._began is None:
+            self._began = clock.monotonic()
+            _LOG.warning("Redis is away (%s: %s); waiting for it", type(error).__name__, error)
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        self._pause = min(self._pause * 2, self._longest)
+
+    def over(self) -> None:
+        if self._began is not None:
+            _LOG.warning("Redis is back after %.1f s", clock.monotonic() - self._began)
+            self._began, self._pause = None, _FIRST

@@ -1,0 +1,61 @@
+"""How an execution can end, as data: each is what the settle transition is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from docket import payload
+
+_LONGEST_ERROR = 4000
+"""Characters of an error that the record keeps; the whole exception is stored beside it."""
+
+
+class Outcome(NamedTuple):
+    """`verb` and its two operands, as `lua/_settle.lua` reads them."""
+
+    verb: str
+    a: str | bytes | int = ""
+    b: str | bytes = ""
+
+
+RETURNED = Outcome("returned")
+"""Claimed but never begun: back to the front of the line."""
+
+INTERRUPTED = Outcome("interrupted")
+"""Begun and stopped by us: back to the front of the line; the attempt is not counted."""
+
+COMPLETED_WITH_NONE = Outcome("completed", b"")
+
+
+def completed(value: Any) -> Outcome:
+    """A value that cannot be pickled fails the execution, without another attempt: its side effects have happened."""
+    if value is None:
+        return COMPLETED_WITH_NONE
+    try:
+        return Outcome("completed", payload.dump(value))
+    except Exception as error:
+        return failed(
+            TypeError(f"cannot pickle the result (a {type(value).__name__}): {payload.describe(error)}")
+        )
+
+
+def failed(error: BaseException) -> Outcome:
+    return Outcome("failed", payload.describe(error)[:_LONGEST_ERROR], payload.dump_exception(error))
+
+
+def retry(delay: timedelta) -> Outcome:
+    """Another attempt, `delay` from now; less than nothing means at once."""
+    return Outcome("retry", max(0, delay // timedelta(microseconds=1)))
+
+
+def cancelled(reason: str = "") -> Outcome:
+    return Outcome("cancelled", reason)
+
+
+def unknown(task: str) -> Outcome:
+    return Outcome("unknown", f"no worker that took it knows the task {task!r}")
+
+
+def set_aside(cause: str) -> Outcome:
+    return Outcome("dead", cause[:_LONGEST_ERROR])

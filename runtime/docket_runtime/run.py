@@ -1,0 +1,172 @@
+"""One worker as the main program of a process: its signals, its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import sys
+import traceback
+
+import anyio
+
+from docket import clock
+from docket.docket import Docket
+from docket.errors import DocketError
+from docket.registry import load_collection, plan
+from docket.settings import DocketSettings
+from docket_runtime.settings import SHORT_DRAIN, WorkerSettings
+from docket_runtime.surroundings import Surroundings
+from docket_runtime.worker import Worker
+
+_LOG = logging.getLogger("docket.worker")
+
+CLEAN, BUG, USAGE, IMPORT_FAILED, HANDED_BACK = 0, 1, 2, 3, 7
+
+
+class ImportFailed(Exception):
+    """The task modules cannot be imported; the cause says why."""
+
+
+def run_worker(
+    docket: DocketSettings, worker: WorkerSettings, surroundings: Surroundings | None = None
+) -> int:
+    """Runs one worker until it is told to leave; returns the exit code that its process should have.
+
+    0 clean, 1 a bug, 2 a setting that makes no sense, 3 the tasks could not be imported, 7 the drain's deadline passed
+    and work was handed back, 128 + the signal's number if it was told to stop at once.
+    """
+    backend_options = {"use_uvloop": True} if sys.platform != "win32" else {}
+    try:
+        return anyio.run(
+            functools.partial(_serve, docket, worker, surroundings or Surroundings()),
+            backend_options=backend_options,
+        )
+    except ImportFailed as error:
+        traceback.print_exception(error.__cause__ or error)
+        return IMPORT_FAILED
+    except (DocketError, ValueError) as error:
+        _LOG.error("%s", error)
+        return USAGE
+    except Exception:
+        _LOG.exception("the worker failed")
+        return BUG
+
+
+def _register(docket: Docket, tasks: tuple[str, ...]) -> None:
+    for reference in tasks:
+        try:
+            docket.register_collection(reference)
+        except BaseException as error:
+            raise ImportFailed(reference) from error
+
+
+async def _serve(settings: DocketSettings, options: WorkerSettings, surroundings: Surroundings) -> int:
+    async with Docket.from_settings(settings) as docket:
+        _register(docket, options.tasks)
+        worker = Worker(
+            docket,
+            name=options.name,
+            concurrency=options.concurrency,
+            redelivery_timeout=options.redelivery_timeout,
+            reconnection_delay=options.reconnection_delay,
+            minimum_check_interval=options.minimum_check_interval,
+            scheduling_resolution=options.scheduling_resolution,
+            fallback_task=None if options.fallback_task is None else _load_task(options.fallback_task),
+            message_batch=options.message_batch,
+            threads=options.threads,
+            drain_timeout=options.drain_timeout,
+            max_crashes=options.max_crashes,
+            surroundings=surroundings,
+        )
+        async with worker:
+            watch = _Watch(worker)
+            watch.begin()
+            try:
+                if surroundings.quarantine:
+                    await worker.run_until_empty()
+                elif options.until_finished:
+                    await worker.run_until_finished()
+                else:
+                    await worker.run_forever()
+            finally:
+                watch.end()
+        if worker.drain.left_in_threads:
+            _leave_now(HANDED_BACK)
+        return HANDED_BACK if worker.drain.passed_deadline else CLEAN
+
+
+def _load_task(reference: str):  # noqa: ANN202 - a function of the user's
+    module, _, attribute = reference.partition(":")
+    try:
+        from importlib import import_module
+
+        function = getattr(import_module(module), attribute)
+        plan(function, attribute)
+        return function
+    except BaseException as error:
+        raise ImportFailed(reference) from error
+
+
+def _leave_now(code: int) -> None:
+    """A thread that does not end would keep the interpreter from ending."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class _Watch:
+    """Signals and the lifeline, for as long as the worker runs."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._heard = 0
+        self._signals = [
+            number
+            for number in (signal.SIGTERM, signal.SIGINT)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        ]
+
+    def begin(self) -> None:
+        for number in self._signals:
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        orphaned = self._worker.surroundings.orphaned
+        if orphaned is not None:
+            self._loop.add_reader(orphaned, self._on_orphaned, orphaned)
+
+    def end(self) -> None:
+        for number in self._signals:
+            self._loop.remove_signal_handler(number)
+        orphaned = self._worker.surroundings.orphaned
+        if orphaned is not None:
+            self._loop.remove_reader(orphaned)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._heard += 1
+        set_from_above = self._worker.surroundings.board.drain_at
+        grace = self._worker.settings.drain_timeout
+        if self._heard >= 3 and set_from_above is None:
+            _LOG.warning("%s for the third time: leaving at once", number.name)
+            _leave_now(128 + number)
+        if self._heard == 1:
+            own = None if grace is None else clock.monotonic() + grace.total_seconds()
+            _LOG.info("%s: draining; once more for a short drain", number.name)
+        else:
+            own = clock.monotonic() + SHORT_DRAIN.total_seconds()
+            _LOG.warning("%s again: draining for 5 s at most; once more to leave at once", number.name)
+        self._worker.drain.ask(set_from_above if set_from_above is not None else own)
+
+    def _on_orphaned(self, fd: int) -> None:
+        try:
+            if os.read(fd, 1):
+                return
+        except BlockingIOError:
+            return
+        self._loop.remove_reader(fd)
+        grace = self._worker.settings.drain_timeout
+        _LOG.warning("the supervisor is gone: draining, then leaving")
+        self._worker.drain.ask(None if grace is None else clock.monotonic() + grace.total_seconds())

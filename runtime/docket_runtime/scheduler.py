@@ -1,0 +1,49 @@
+"""When this worker must look at the future again: the next due time, on the local clock."""
+
+from __future__ import annotations
+
+import random
+
+from docket import clock
+
+_AFTER_THE_TIMEKEEPER = (0.02, 0.06)
+"""Seconds by which the others come later than the timekeeper: enough for it to have promoted, not enough to be felt."""
+
+_NEVER_BEFORE = 0.0006
+"""A loop's timers are only good to a millisecond; waking before the moment would be a round trip for nothing."""
+
+
+class Schedule:
+    """Redis's clock decides what is due; this translates its moments to our monotonic clock."""
+
+    def __init__(self, latest: float) -> None:
+        self._latest = latest
+        self._offset: float | None = None
+        self._due_us: int | None = None
+        self._lag = 0.0
+
+    def learn(self, now_us: int, due_us: int | None, timekeeper: bool) -> None:
+        """From the reply to an exchange."""
+        self._offset = clock.monotonic() - now_us / 1e6
+        if due_us != self._due_us or timekeeper:
+            self._lag = 0.0 if timekeeper else min(random.uniform(*_AFTER_THE_TIMEKEEPER), self._latest)
+        self._due_us = due_us
+
+    def hear(self, due_us: int) -> None:
+        """Somebody scheduled something earlier than all that was known, or a worker died and may have known of more."""
+        if self._due_us is None or due_us < self._due_us:
+            self._due_us, self._lag = due_us, 0.0
+
+    @property
+    def instant(self) -> float | None:
+        """The monotonic instant of the next look; None if nothing is scheduled."""
+        if self._due_us is None:
+            return None
+        if self._offset is None:
+            return clock.monotonic()
+        return self._due_us / 1e6 + self._offset + self._lag + _NEVER_BEFORE
+
+    @property
+    def is_due(self) -> bool:
+        instant = self.instant
+        return instant is not None and instant <= clock.monotonic()

@@ -1,0 +1,67 @@
+"""What one worker may do: validated once, read by the API, the command lines and the supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+DEFAULT_TASKS = ("docket.tasks:standard_tasks",)
+SHORT_DRAIN = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """The conduct of one worker.
+
+    `minimum_check_interval`, `scheduling_resolution` and `message_batch` are kept for users who come from the
+    reference: they are upper bounds of waiting and of one exchange. Nothing polls at them.
+    """
+
+    name: str | None = None
+    concurrency: int = 10
+    threads: int | None = None
+    redelivery_timeout: timedelta = timedelta(minutes=5)
+    reconnection_delay: timedelta = timedelta(seconds=5)
+    minimum_check_interval: timedelta = timedelta(milliseconds=250)
+    scheduling_resolution: timedelta = timedelta(milliseconds=250)
+    message_batch: int = 1000
+    drain_timeout: timedelta | None = timedelta(seconds=30)
+    max_crashes: int = 3
+    tasks: tuple[str, ...] = DEFAULT_TASKS
+    fallback_task: str | None = None
+    until_finished: bool = False
+
+    def __post_init__(self) -> None:
+        for option in ("concurrency", "threads", "message_batch", "max_crashes"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise ValueError(f"expected {option} to be at least 1, got {value}")
+        for option in (
+            "redelivery_timeout",
+            "reconnection_delay",
+            "minimum_check_interval",
+            "scheduling_resolution",
+        ):
+            value = getattr(self, option)
+            if value <= timedelta(0):
+                raise ValueError(f"expected {option} to be positive, got {value}")
+        if self.drain_timeout is not None and self.drain_timeout < timedelta(0):
+            raise ValueError(f"expected drain_timeout to be zero or more, got {self.drain_timeout}")
+        for reference in self.tasks:
+            module, colon, attribute = reference.partition(":")
+            if not (module and colon and attribute):
+                raise ValueError(f"expected tasks as module:collection, got {reference!r}")
+
+    @property
+    def thread_count(self) -> int:
+        return self.concurrency if self.threads is None else self.threads
+
+    @property
+    def renewal_interval(self) -> timedelta:
+        """How often a lease is renewed: often enough that a few lost renewals do not matter."""
+        return min(self.redelivery_timeout / 8, timedelta(seconds=2))
+
+    def as_options(self) -> Mapping[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -1,0 +1,33 @@
+"""What a worker is given by whoever started it: a board to write on and a few plain callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from docket_runtime.board import Board, NullBoard
+
+
+def _nobody_vouches() -> bool:
+    return False
+
+
+def _untitled(on_the_loop: int, in_threads: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The defaults describe a worker that is alone.
+
+    `vouched` is asked before every renewal of the lease: True means that somebody else renews it. `orphaned` is the
+    read end of a pipe that comes to its end when the parent has died: the worker then drains and leaves. A
+    `quarantine` worker has one slot, takes only suspects, and leaves when there are none.
+    """
+
+    board: Board = field(default_factory=NullBoard)
+    vouched: Callable[[], bool] = _nobody_vouches
+    orphaned: int | None = None
+    quarantine: bool = False
+    suspects: bool = True
+    titled: Callable[[int, int], None] = _untitled

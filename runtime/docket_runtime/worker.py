@@ -1,0 +1,409 @@
+"""One worker: puts the parts together, and says what running means."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from redis.exceptions import RedisError
+
+from docket import clock, message, scheduling
+from docket import sync as blocking
+from docket.context import current_docket, current_worker
+from docket.docket import Docket
+from docket.message import Claimed
+from docket.registry import Registry, Task, TaskFunction, name_of, plan
+from docket.store import scripts
+from docket.store.asynchronous import AsyncStore
+from docket.store.blocking import BlockingStore
+from docket_runtime import exchange, outcomes
+from docket_runtime.claims import Claims, Flight
+from docket_runtime.drain import Drain
+from docket_runtime.exchange import Exchange
+from docket_runtime.executor import Executor
+from docket_runtime.heartbeat import Heartbeat
+from docket_runtime.housekeeping import Housekeeping, host, process
+from docket_runtime.idle import IdleReader
+from docket_runtime.leases import LeaseKeeper, lease_ms
+from docket_runtime.outage import Outage
+from docket_runtime.scheduler import Schedule
+from docket_runtime.settings import WorkerSettings
+from docket_runtime.signals import Signals
+from docket_runtime.surroundings import Surroundings
+from docket_runtime.threads import Threads
+
+_LOG = logging.getLogger("docket.worker")
+
+
+class Worker:
+    """Runs the executions of a docket: async tasks on this event loop, sync tasks on its own threads.
+
+    `concurrency` executions at once, of which `threads` (default: as many) sync ones. A claim whose worker is not
+    heard of for `redelivery_timeout` is given to another worker; it is renewed for as long as the worker lives,
+    however long a task takes. `fallback_task` is given what nobody here knows; without one it is set aside as a dead
+    letter. `drain_timeout`: how long a drain waits before it interrupts what runs (None: as long as it takes).
+    ValueError if a number makes no sense.
+    """
+
+    def __init__(
+        self,
+        docket: Docket,
+        name: str | None = None,
+        concurrency: int = 10,
+        redelivery_timeout: timedelta = timedelta(minutes=5),
+        reconnection_delay: timedelta = timedelta(seconds=5),
+        minimum_check_interval: timedelta = timedelta(milliseconds=250),
+        scheduling_resolution: timedelta = timedelta(milliseconds=250),
+        fallback_task: TaskFunction | None = None,
+        message_batch: int = 1000,
+        *,
+        threads: int | None = None,
+        drain_timeout: timedelta | None = None,
+        max_crashes: int = 3,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self.settings = WorkerSettings(
+            name=name,
+            concurrency=concurrency,
+            threads=threads,
+            redelivery_timeout=redelivery_timeout,
+            reconnection_delay=reconnection_delay,
+            minimum_check_interval=minimum_check_interval,
+            scheduling_resolution=scheduling_resolution,
+            message_batch=message_batch,
+            drain_timeout=drain_timeout,
+            max_crashes=max_crashes,
+        )
+        self.docket = docket
+        self.surroundings = surroundings or Surroundings()
+        self.name = name or f"{socket.gethostname()}#{os.getpid()}"
+        self.worker_id = ""
+        self.registry: Registry = docket.core.registry
+        self.fallback: Task | None = (
+            None if fallback_task is None else plan(fallback_task, name_of(fallback_task))
+        )
+        self.claims = Claims(concurrency)
+        self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
+        self.handed_back = 0
+        self._executor = Executor(self)
+        self._opened: AsyncExitStack | None = None
+        self._blocking: BlockingStore | None = None
+        self._blocking_docket: blocking.Docket | None = None
+        self._totals = {"started": 0, "completed": 0, "failed": 0, "redelivered": 0}
+        self._most_runs: Mapping[str, int] = {}
+        self._runs: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def concurrency(self) -> int:
+        return self.settings.concurrency
+
+    @property
+    def redelivery_timeout(self) -> timedelta:
+        return self.settings.redelivery_timeout
+
+    @property
+    def keeps_results(self) -> bool:
+        return True
+
+    # --- opening and closing ---------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._opened is not None:
+            raise RuntimeError(f"the worker {self.name!r} is open already: it cannot be entered twice")
+        async with AsyncExitStack() as stack:
+            self._store = AsyncStore(self.docket.store.address, connections=2)
+            stack.push_async_callback(self._store.close)
+            stack.callback(self.threads.close)
+            stack.callback(self._close_blocking)
+            self._loop = asyncio.get_running_loop()
+            self._lease_ms = lease_ms(self.redelivery_timeout, self._renewal_interval)
+            self.drain = Drain(self)
+            self._assemble()
+            self._opened = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.aclose()
+
+    def _assemble(self) -> None:
+        """Fresh parts for each run: a run that has drained leaves quiet ones behind."""
+        self.drain.begin()
+        self._schedule = Schedule(self.settings.scheduling_resolution.total_seconds())
+        longest_pause = self.settings.reconnection_delay.total_seconds()
+        self._outage = Outage(longest_pause)
+        self.exchange = Exchange(
+            self._store,
+            self.docket.keys,
+            self,
+            self.claims,
+            self._schedule,
+            self._outage,
+            batch=self.settings.message_batch,
+            free_threads=self._free_threads,
+            quarantine=self.surroundings.quarantine,
+            suspects=self.surroundings.suspects,
+        )
+        self._reader = IdleReader(self._store, self.docket.keys, self.exchange, Outage(longest_pause))
+
+    @property
+    def _renewal_interval(self) -> timedelta:
+        return min(self.settings.renewal_interval, self.docket.heartbeat_interval)
+
+    def _free_threads(self) -> int:
+        return self.threads.free if self.settings.threads is not None else self.concurrency
+
+    @property
+    def blocking_docket(self) -> blocking.Docket:
+        """The skin of the docket that sync tasks are given; it has a few connections of its own."""
+        if self._blocking_docket is None:
+            self._blocking = BlockingStore(self.docket.store.address, connections=4)
+            self._blocking_docket = blocking.Docket.beside(
+                self.docket.settings, self.docket.core, self._blocking
+            )
+        return self._blocking_docket
+
+    def _close_blocking(self) -> None:
+        if self._blocking is not None:
+            self._blocking.close()
+            self._blocking = self._blocking_docket = None
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    async def run_forever(self) -> None:
+        """Runs until cancelled: then it drains, and the cancellation goes on."""
+        async with self._running():
+            await self.drain.asked.wait()
+
+    async def run_until_finished(self) -> None:
+        """Returns when nothing waits, is parked or runs any more, here or on any other worker."""
+        async with self._running():
+            self.exchange.census_wanted = True
+            while not self.drain.asked.is_set():
+                self.exchange.found_nothing.clear()
+                self.exchange.wake()
+                async with self.drain.unless_asked():
+                    await self.exchange.found_nothing.wait()
+                if self.exchange.remaining == 0 and not self.claims and self.exchange.settled:
+                    return
+
+    async def run_until_empty(self) -> None:
+        """Returns when this worker's own lanes hold nothing for it: how a quarantine worker runs."""
+        async with self._running():
+            while not self.drain.asked.is_set():
+                self.exchange.found_nothing.clear()
+                self.exchange.look()
+                async with self.drain.unless_asked():
+                    await self.exchange.found_nothing.wait()
+                    if not self.claims and self.exchange.settled:
+                        return
+                    await self.claims.emptied.wait()
+
+    async def run_at_most(self, iterations_by_key: Mapping[str, int]) -> None:
+        """Like `run_until_finished`, but each of these keys is run so many times at the most, and then cancelled."""
+        self._most_runs, self._runs = dict(iterations_by_key), {}
+        try:
+            await self.run_until_finished()
+        finally:
+            self._most_runs = {}
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        if self._opened is None:
+            raise RuntimeError(f"the worker {self.name!r} is not open: use `async with Worker(...)`")
+        self._assemble()
+        keeper = LeaseKeeper(
+            self._store.address,
+            self.docket.keys,
+            interval=self._renewal_interval,
+            lease=self._lease_ms,
+            vouched=self.surroundings.vouched,
+            lapsed=lambda worker_id: None,
+        )
+        self._keeper = keeper
+        tokens = (current_docket.set(self.docket), current_worker.set(self))
+        try:
+            await self._enlist()
+            async with anyio.create_task_group() as self._group:
+                exchanging = asyncio.Event()
+                self._group.start_soon(self._exchange_until_over, exchanging)
+                self._group.start_soon(self._reader.run)
+                self._group.start_soon(Heartbeat(self).run)
+                self._group.start_soon(
+                    Housekeeping(
+                        self._store,
+                        self.docket.keys,
+                        redelivery_timeout=self.redelivery_timeout,
+                        max_crashes=self.settings.max_crashes,
+                        vouched=self.surroundings.vouched,
+                    ).run
+                )
+                self._listen()
+                self.surroundings.board.phase("working")
+                try:
+                    yield
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self._leave(exchanging)
+                    self._group.cancel_scope.cancel()
+        finally:
+            await self._reader.close()
+            keeper.close()
+            current_docket.reset(tokens[0])
+            current_worker.reset(tokens[1])
+
+    async def _exchange_until_over(self, over: asyncio.Event) -> None:
+        try:
+            await self.exchange.run()
+        finally:
+            over.set()
+
+    async def _leave(self, exchanged: asyncio.Event) -> None:
+        await self.drain.run()
+        self.exchange.finish()
+        with anyio.move_on_after(None if self.settings.drain_timeout is None else 2.0):
+            await exchanged.wait()
+        self.surroundings.board.phase("left")
+        if not self.drain.left_in_threads:
+            await self._retire()
+        self.surroundings.board.enlisted("")
+
+    async def _enlist(self) -> None:
+        """The worker is on the roll under a fresh id, and work that only lacked its tasks is back in line."""
+        self.worker_id = f"{self.name}/{secrets.token_hex(3)}"
+        self._reader.worker_id = self.worker_id
+        names = list(self.registry)
+        while True:
+            try:
+                adopted = await self._store.ask(
+                    scripts.enlist(
+                        self.docket.keys,
+                        self.worker_id,
+                        lease_ms=self._lease_ms,
+                        host=host(),
+                        process=process(),
+                        concurrency=self.concurrency,
+                        tasks=names,
+                    )
+                )
+                self._outage.over()
+                break
+            except (RedisError, OSError) as error:
+                await self._outage.wait(error)
+        if adopted:
+            _LOG.info("%d dead letters that lacked a worker for their task are in line again", adopted)
+        self.surroundings.board.enlisted(self.worker_id)
+        self._keeper.keep(self.worker_id)
+
+    def _listen(self) -> None:
+        signals = Signals(
+            self.docket.store.listener,
+            self._store,
+            self.docket.keys,
+            self.claims,
+            self.exchange,
+            self._schedule,
+        )
+        self._group.start_soon(signals.run, self.worker_id)
+
+    async def _retire(self) -> None:
+        """What was still delivered to this worker goes back, and its name leaves the roll."""
+        try:
+            await self._store.ask(
+                scripts.hand_over(
+                    self.docket.keys,
+                    self.worker_id,
+                    "its worker has left",
+                    max_crashes=self.settings.max_crashes,
+                    begun=(),
+                )
+            )
+        except (RedisError, OSError) as error:
+            _LOG.warning("could not sign off (%s); what was claimed comes back when the lease lapses", error)
+
+    # --- what the exchange asks ------------------------------------------------------------------------------------
+
+    def begin(self, claimed: Claimed) -> None:
+        most = self._most_runs.get(claimed.key)
+        if most is not None and self._runs.get(claimed.key, 0) >= most:
+            self._settle(claimed, outcomes.cancelled(f"it has run {most} times, and was to run at most that often"))
+            return
+        self._runs[claimed.key] = self._runs.get(claimed.key, 0) + 1 if most is not None else 0
+        flight = self.claims.take(claimed)
+        self._totals["started"] += 1
+        self._totals["redelivered"] += 1 if claimed.redelivered else 0
+        flight.task = self._loop.create_task(self._fly(flight))
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+
+    def return_unbegun(self, claimed: Claimed) -> None:
+        self._settle(claimed, outcomes.RETURNED)
+
+    async def lapse(self) -> None:
+        """Struck off the roll: what is still running here is fenced; the worker goes on under another id."""
+        _LOG.warning(
+            "the lease of this worker (%s) lapsed: what it was running has been given to others, and its outcomes will "
+            "be discarded",
+            message.name_of(self.worker_id),
+        )
+        await self._enlist()
+        self._listen()
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            outcome = await self._executor.execute(flight)
+        except asyncio.CancelledError:
+            outcome = outcomes.INTERRUPTED if flight.interrupted else outcomes.cancelled()
+        except Exception as error:
+            _LOG.exception("the runtime itself failed on %s", flight.claimed.key)
+            outcome = outcomes.failed(error)
+        self._land(flight, outcome)
+
+    def _land(self, flight: Flight, outcome: outcomes.Outcome) -> None:
+        self.surroundings.board.ended(flight.place)
+        self.claims.release(flight)
+        if outcome.verb in self._totals:
+            self._totals[outcome.verb] += 1
+        if outcome.verb in ("interrupted", "returned"):
+            self.handed_back += 1
+        self._settle(flight.claimed, outcome)
+        self.surroundings.board.counted(**self._totals)
+        most = self._most_runs.get(flight.claimed.key)
+        if most is not None and self._runs[flight.claimed.key] >= most:
+            self._group.start_soon(self._cancel_successor, flight.claimed.key)
+
+    async def _cancel_successor(self, key: str) -> None:
+        while not self.exchange.settled:
+            await asyncio.sleep(0.001)
+        await self.docket.store.perform(scheduling.cancel(self.docket.keys, key))
+        self.exchange.wake()
+
+    def _settle(self, claimed: Claimed, outcome: outcomes.Outcome) -> None:
+        self.exchange.settle(exchange.row(claimed.entry, claimed.key, outcome))
+
+    def finishes(self, flight: Flight) -> bool:
+        """Whether a body that returned although it was interrupted may still count as completed: it did its work."""
+        return True
+
+    async def unblock(self) -> None:
+        await self._reader.unblock()
+
+    @property
+    def now(self) -> float:
+        return clock.monotonic()

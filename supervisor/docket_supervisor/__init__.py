@@ -1,0 +1,1 @@
+"""How worker processes are kept alive, and their work kept safe."""

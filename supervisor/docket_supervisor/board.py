@@ -1,0 +1,217 @@
+"""Shared memory in which each worker writes down what it is doing, readable also after it was killed.
+
+One run of pages a seat. Every field has exactly one writer, so there are no locks that a killed process could leave
+held: the supervisor writes `pid`, `forked_at`, `drain_at`; the steward for whom it vouches; the worker all the rest. A
+field that is longer than one machine word is guarded by a byte that is cleared before and set after it is written: a
+worker killed half-way leaves a cell that reads as empty, never as garbage.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+
+from docket import clock
+
+PHASES = ("", "starting", "working", "quiet", "draining", "left")
+READY = frozenset({"working", "quiet", "draining"})
+
+_WORD = struct.Struct("@q")
+_INSTANT = struct.Struct("@d")
+_COUNTERS = struct.Struct("@qqqq")
+_IDENTITY = struct.Struct("@H200s")
+# valid, in a thread, started at, entry, key, task; a longer key or task is cut by struct itself.
+_CELL = struct.Struct("@BB6xd48s80s56s")
+
+_PID, _FORKED_AT, _DRAIN_AT = 0, 8, 16
+_VOUCHED_AT, _VOUCHED_PID = 64, 72
+# Apart from the parent's and the steward's fields, so that no cache line has two writers.
+_PHASE, _ENLISTED, _TICKED_AT, _TOTALS, _WORKER_ID, _CELLS = 128, 129, 136, 144, 176, 384
+_ENTRY_BYTES, _ID_BYTES = 48, 200
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """One execution whose body was running. `key` and `task` may be cut short; `entry` never is."""
+
+    entry: str
+    key: str
+    task: str
+    started_at: float
+    thread: bool
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Counted by one process since it started."""
+
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    redelivered: int = 0
+
+    @property
+    def settled(self) -> int:
+        return self.completed + self.failed
+
+
+class Board:
+    """All seats. Made before the first fork; anonymous memory needs no name and vanishes with its last user."""
+
+    def __init__(self, seats: int, concurrency: int) -> None:
+        if seats < 1 or concurrency < 1:
+            raise ValueError(f"expected at least one seat and one place, got {seats} and {concurrency}")
+        used = _CELLS + concurrency * _CELL.size
+        self._stride = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._memory = mmap.mmap(-1, seats * self._stride)
+        self._concurrency = concurrency
+        self.seats = [Seat(self._memory, at * self._stride, self._stride, concurrency) for at in range(seats)]
+
+    def writer(self, seat: int) -> Writer:
+        return Writer(self._memory, seat * self._stride, self._concurrency)
+
+
+class Writer:
+    """The worker's side; conforms to `docket_runtime.board.Board`. About a microsecond a call."""
+
+    def __init__(self, memory: mmap.mmap, base: int, concurrency: int) -> None:
+        self._memory = memory
+        self._base = base
+        self._places = [base + _CELLS + place * _CELL.size for place in range(concurrency)]
+
+    def enlisted(self, worker_id: str) -> None:
+        name = worker_id.encode()
+        if len(name) > _ID_BYTES:
+            raise ValueError(f"expected a worker id of at most {_ID_BYTES} bytes, got {len(name)}")
+        self._memory[self._base + _ENLISTED] = 0
+        if name:
+            _IDENTITY.pack_into(self._memory, self._base + _WORKER_ID, len(name), name)
+            self._memory[self._base + _ENLISTED] = 1
+
+    def phase(self, phase: str) -> None:
+        self._memory[self._base + _PHASE] = PHASES.index(phase)
+
+    def tick(self) -> None:
+        _INSTANT.pack_into(self._memory, self._base + _TICKED_AT, clock.monotonic())
+
+    def began(self, place: int, entry: str, key: str, task: str, thread: bool) -> None:
+        name = entry.encode()
+        if len(name) > _ENTRY_BYTES:
+            raise ValueError(f"expected an entry of at most {_ENTRY_BYTES} bytes, got {entry!r}")
+        at = self._places[place]
+        self._memory[at] = 0
+        _CELL.pack_into(self._memory, at, 0, thread, clock.monotonic(), name, _bytes(key), _bytes(task))
+        self._memory[at] = 1
+
+    def ended(self, place: int) -> None:
+        self._memory[self._places[place]] = 0
+
+    def counted(self, started: int, completed: int, failed: int, redelivered: int) -> None:
+        _COUNTERS.pack_into(self._memory, self._base + _TOTALS, started, completed, failed, redelivered)
+
+    @property
+    def drain_at(self) -> float | None:
+        return _INSTANT.unpack_from(self._memory, self._base + _DRAIN_AT)[0] or None
+
+
+class Seat:
+    """The readers' side, with the few fields that the supervisor and the steward write."""
+
+    def __init__(self, memory: mmap.mmap, base: int, size: int, concurrency: int) -> None:
+        self._memory = memory
+        self._base = base
+        self._size = size
+        self._places = range(base + _CELLS, base + _CELLS + concurrency * _CELL.size, _CELL.size)
+
+    def vacate(self) -> None:
+        """Nothing is left of the previous holder. Only the supervisor calls this, after it reaped that process."""
+        self._memory[self._base : self._base + self._size] = bytes(self._size)
+
+    def taken(self, pid: int) -> None:
+        _WORD.pack_into(self._memory, self._base + _PID, pid)
+        _INSTANT.pack_into(self._memory, self._base + _FORKED_AT, clock.monotonic())
+
+    @property
+    def pid(self) -> int:
+        return _WORD.unpack_from(self._memory, self._base + _PID)[0]
+
+    @property
+    def forked_at(self) -> float:
+        return self._instant(_FORKED_AT)
+
+    @property
+    def drain_at(self) -> float | None:
+        return self._instant(_DRAIN_AT) or None
+
+    @drain_at.setter
+    def drain_at(self, deadline: float) -> None:
+        _INSTANT.pack_into(self._memory, self._base + _DRAIN_AT, deadline)
+
+    def vouch(self, pid: int) -> None:
+        """The steward has renewed the lease of this process. Named, since the seat may just have got another one."""
+        _INSTANT.pack_into(self._memory, self._base + _VOUCHED_AT, 0.0)
+        _WORD.pack_into(self._memory, self._base + _VOUCHED_PID, pid)
+        _INSTANT.pack_into(self._memory, self._base + _VOUCHED_AT, clock.monotonic())
+
+    def vouched_at(self, pid: int) -> float:
+        """When the steward last renewed the lease of this process; 0 if it never did."""
+        vouched_for = _WORD.unpack_from(self._memory, self._base + _VOUCHED_PID)[0]
+        return self._instant(_VOUCHED_AT) if vouched_for == pid else 0.0
+
+    @property
+    def phase(self) -> str:
+        return PHASES[self._memory[self._base + _PHASE]]
+
+    @property
+    def ready(self) -> bool:
+        return self.phase in READY
+
+    @property
+    def ticked_at(self) -> float:
+        return self._instant(_TICKED_AT)
+
+    @property
+    def totals(self) -> Totals:
+        return Totals(*_COUNTERS.unpack_from(self._memory, self._base + _TOTALS))
+
+    @property
+    def worker_id(self) -> str:
+        """`""` while the worker is not enlisted, and when it was killed while it wrote its id."""
+        if not self._memory[self._base + _ENLISTED]:
+            return ""
+        length, name = _IDENTITY.unpack(self._steady(self._base + _WORKER_ID, _IDENTITY.size))
+        return name[:length].decode(errors="replace")
+
+    @property
+    def inflight(self) -> list[InFlight]:
+        running: list[InFlight] = []
+        for at in self._places:
+            if self._memory[at]:
+                valid, thread, started_at, entry, key, task = _CELL.unpack(self._steady(at, _CELL.size))
+                if valid:
+                    running.append(InFlight(_text(entry), _text(key), _text(task), started_at, bool(thread)))
+        return running
+
+    def _instant(self, field: int) -> float:
+        return _INSTANT.unpack_from(self._memory, self._base + field)[0]
+
+    def _steady(self, at: int, size: int) -> bytes:
+        """Read until two readings agree: a live worker may be writing, and it never waits for its readers."""
+        seen = self._memory[at : at + size]
+        for _ in range(8):
+            again = self._memory[at : at + size]
+            if again == seen:
+                break
+            seen = again
+        return seen
+
+
+def _bytes(text: str) -> bytes:
+    """Keys are free text: even one that UTF-8 cannot write must not fail the execution here."""
+    return text.encode(errors="replace")
+
+
+def _text(raw: bytes) -> str:
+    """Up to the padding; a character that the cell's end cut in two is dropped."""
+    return raw.rstrip(b"\0").decode(errors="ignore")

@@ -1,0 +1,65 @@
+"""`--check`: everything that can be known before a worker is forked, found out without forking one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from functools import partial
+
+from docket.errors import BadURL
+from docket_supervisor.codes import ExitCode
+from docket_supervisor.deaths import Death
+from docket_supervisor.forking import fork
+from docket_supervisor.loading import LoadFailed, load
+from docket_supervisor.settings import SupervisorSettings
+
+
+def check(settings: SupervisorSettings) -> int:
+    """Imports the task modules in a child, since what they do to a process must not be done to this one.
+
+    Returns the exit code that a real start would have ended with, or 0.
+    """
+    pid = fork(partial(_check, settings))
+    death = Death(pid, os.waitpid(pid, 0)[1])
+    if death.signal == signal.SIGALRM:
+        _say(
+            f"the task modules did not finish importing within {settings.boot_timeout.total_seconds():g} seconds"
+        )
+        return ExitCode.NOT_READY
+    if death.code is None:
+        _say(f"importing the task modules was {death.cause}")
+        return ExitCode.IMPORT
+    return death.code
+
+
+def _check(settings: SupervisorSettings) -> int:
+    signal.setitimer(signal.ITIMER_REAL, settings.boot_timeout.total_seconds())
+    try:
+        load(settings.worker.tasks, settings.app_dir)
+    except LoadFailed as failure:
+        _say(str(failure))
+        return ExitCode.IMPORT
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    # By name and in the child, like every room that knows Redis.
+    try:
+        importlib.import_module("docket.store.connect").check(settings.docket.url)
+    except BadURL as error:
+        _say(str(error))
+        return ExitCode.USAGE
+    if settings.require_redis:
+        reach = importlib.import_module("docket_supervisor.reach").reach
+        if problem := reach(settings):
+            _say(f"Redis is not reachable: {problem}")
+            return ExitCode.NO_REDIS
+    print(
+        f"ok: docket {settings.docket.name}, {settings.processes} processes with {settings.worker.concurrency} slots "
+        f"each, tasks from {', '.join(settings.worker.tasks)}",
+        file=sys.stderr,
+    )
+    return ExitCode.CLEAN
+
+
+def _say(sentence: str) -> None:
+    print(f"docket-supervise: {sentence}", file=sys.stderr)

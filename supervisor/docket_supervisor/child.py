@@ -1,0 +1,141 @@
+"""What a freshly forked process does before it is a worker: its session, its title, its surroundings."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import cast
+
+from docket import clock
+from docket_supervisor import titles
+from docket_supervisor.board import Board, Seat, Writer
+from docket_supervisor.channel import Notices
+from docket_supervisor.codes import ExitCode
+from docket_supervisor.lifeline import Lifeline
+from docket_supervisor.loading import LoadFailed, load
+from docket_supervisor.messages import ImportFailed, PhaseChanged
+from docket_supervisor.settings import SupervisorSettings
+
+RUN_WORKER = "docket_runtime.run:run_worker"
+
+SEATED_PAUSE, SEATED_TRIES = 0.0005, 20_000
+
+COOKIE = "DOCKET_WORKER_PROCESS"
+"""Inherited by every program that a task starts, so that the supervisor knows whose it was when it is orphaned."""
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What every process of the service gets from the supervisor by being forked."""
+
+    settings: SupervisorSettings
+    board: Board
+    lifeline: Lifeline
+    notices: Notices
+    run_worker: str = RUN_WORKER
+    """Found by name after the fork, for the supervisor itself must not import the runtime."""
+
+
+class NoticedBoard(Writer):
+    """A board that wakes the supervisor when the phase changes."""
+
+    def __init__(self, board: Writer, seat: int, notices: Notices) -> None:
+        vars(self).update(vars(board))
+        self._seat_number = seat
+        self._notices = notices
+
+    def phase(self, phase: str) -> None:
+        super().phase(phase)
+        self._notices.tell(PhaseChanged(self._seat_number))
+
+
+def be_worker(inherited: Inheritance, seat: int, generation: int, *, quarantine: bool) -> int:
+    """Runs the worker of this seat; returns its exit code."""
+    settings = inherited.settings
+    if not _seated(inherited, inherited.board.seats[seat]):
+        return ExitCode.CLEAN
+    # A session of its own: the terminal's signals do not reach it, and what its tasks start can be told by it.
+    os.setsid()
+    os.environ[COOKIE] = str(os.getpid())
+    board = NoticedBoard(inherited.board.writer(seat), seat, inherited.notices)
+    board.phase("starting")
+    if quarantine:
+        titled = titles.quarantine(settings.docket.name)
+    else:
+        titled = titles.worker(settings.docket.name, seat, generation, settings.worker.concurrency)
+    try:
+        load(settings.worker.tasks, settings.app_dir)
+    except LoadFailed as failure:
+        inherited.notices.tell(ImportFailed(str(failure)))
+        return ExitCode.IMPORT
+    try:
+        return _run(inherited, seat, board, titled, quarantine)
+    finally:
+        if inherited.lifeline.severed:
+            _end_session()
+
+
+def _seated(inherited: Inheritance, seat: Seat) -> bool:
+    """True once the supervisor knows us. Before that nothing may be written: a template that died before it could tell
+    our pid leaves us without a seat, and the next worker may be sitting in it."""
+    pid, tries = os.getpid(), 0
+    while seat.pid != pid:
+        tries += 1
+        if seat.pid or inherited.lifeline.severed or tries > SEATED_TRIES:
+            return False
+        time.sleep(SEATED_PAUSE)
+    return True
+
+
+def _run(
+    inherited: Inheritance, seat: int, board: Writer, titled: Callable[[int, int], None], quarantine: bool
+) -> int:
+    # After the fork only: the supervisor stays small, and the template has loaded it once for all.
+    from docket_runtime.surroundings import Surroundings
+
+    worker = inherited.settings.worker
+    if quarantine:
+        worker = replace(worker, concurrency=1, threads=1)
+    surroundings = Surroundings(
+        board=board,
+        vouched=_vouching(inherited, inherited.board.seats[seat]),
+        orphaned=inherited.lifeline.reader,
+        quarantine=quarantine,
+        suspects=False,
+        titled=titled,
+    )
+    return resolve(inherited.run_worker)(inherited.settings.docket, worker, surroundings)
+
+
+def resolve(reference: str) -> Callable[..., int]:
+    """The function that `module:name` refers to."""
+    module, _, name = reference.partition(":")
+    return cast("Callable[..., int]", getattr(importlib.import_module(module), name))
+
+
+def _vouching(inherited: Inheritance, seat: Seat) -> Callable[[], bool]:
+    """Whether the steward can be relied on: it has renewed this process's lease recently, and has a supervisor.
+
+    Recently, because a steward can die, stop or lose Redis too; half a lease leaves the worker time to do it itself.
+    """
+    pid = os.getpid()
+    recent = inherited.settings.worker.redelivery_timeout.total_seconds() / 2
+
+    def vouched() -> bool:
+        if inherited.lifeline.severed:
+            return False
+        return clock.monotonic() - seat.vouched_at(pid) < recent
+
+    return vouched
+
+
+def _end_session() -> None:
+    """Nobody is left to end what tasks have started, so the worker does as it leaves."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with suppress(OSError):
+        os.killpg(os.getpid(), signal.SIGTERM)

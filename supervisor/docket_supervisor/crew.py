@@ -1,0 +1,315 @@
+"""The worker processes: who sits in which seat, whether they are ready, and what follows when one dies."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum, auto
+
+from docket import clock
+from docket_supervisor.board import InFlight, Seat
+from docket_supervisor.child import Inheritance
+from docket_supervisor.codes import ExitCode
+from docket_supervisor.deaths import Death
+from docket_supervisor.hiring import Hiring
+from docket_supervisor.phases import Event
+from docket_supervisor.restarts import LONGEST_DELAY, GiveUp, Life, Restart, Restarts
+
+logger = logging.getLogger("docket.supervisor")
+
+UNFORKABLE_PAUSE = 1.0
+"""Seconds until a fork is tried again that failed for want of memory or pids."""
+
+
+class Sitting(Enum):
+    VACANT = auto()
+    HIRING = auto()
+    """Asked for; the pid is not known yet."""
+    BOOTING = auto()
+    READY = auto()
+    RESTING = auto()
+    """Waiting for the end of a backoff."""
+    GIVEN_UP = auto()
+
+
+class Post:
+    """What the supervisor knows about one seat; the board behind it says what its worker is doing."""
+
+    def __init__(self, number: int, seat: Seat, restarts: Restarts, *, quarantine: bool) -> None:
+        self.number = number
+        self.seat = seat
+        self.restarts = restarts
+        self.quarantine = quarantine
+        self.sitting = Sitting.VACANT
+        self.pid = 0
+        self.forked_at = 0.0
+        self.rest_until = math.inf
+        self.killed = False
+        """By us: what it held is no crash of anybody."""
+
+    @property
+    def title(self) -> str:
+        kind = "quarantine" if self.quarantine else f"worker [{self.number}]"
+        return f"{kind} {self.pid}"
+
+
+class Crew:
+    """N slots that are kept filled, and as many seats for quarantine processes, filled when suspects wait."""
+
+    def __init__(
+        self,
+        inherited: Inheritance,
+        hand_over: Callable[[str, str, list[str]], None],
+        count_suspects: Callable[[], None],
+        happened: Callable[[Event], None],
+    ) -> None:
+        self._settings = inherited.settings
+        self._hand_over = hand_over
+        self._count_suspects = count_suspects
+        self._happened = happened
+        self._leaving = False
+        self._deadline = math.inf
+        self._told_all = False
+        self.handed_back = False
+        """A worker could not finish in time, and what it held was given back."""
+        slots = self._settings.processes
+        self._posts = [
+            Post(number, seat, self._budget(), quarantine=number >= slots)
+            for number, seat in enumerate(inherited.board.seats)
+        ]
+        self._slots, self._sickroom = self._posts[:slots], self._posts[slots:]
+        self._hiring: Hiring
+        self._early: dict[int, Death] = {}
+
+    def _budget(self) -> Restarts:
+        return Restarts(self._settings.max_restarts, self._settings.restart_window)
+
+    # Who is there
+
+    def pids(self) -> list[int]:
+        return [post.pid for post in self._posts if post.pid]
+
+    @property
+    def empty(self) -> bool:
+        """No process is left."""
+        return not self.pids()
+
+    @property
+    def slots_ready(self) -> int:
+        return sum(post.sitting is Sitting.READY for post in self._slots)
+
+    # Filling seats
+
+    def assemble(self, hiring: Hiring) -> None:
+        """Every slot gets its first worker."""
+        self._hiring = hiring
+        for post in self._slots:
+            self._hire(post)
+
+    def suspects(self, waiting: int) -> None:
+        """So many executions wait to be run alone: each gets a process, as far as there are seats."""
+        if self._leaving:
+            return
+        coming = sum(
+            post.sitting in (Sitting.HIRING, Sitting.BOOTING, Sitting.RESTING) for post in self._sickroom
+        )
+        for post in self._sickroom:
+            if coming >= waiting:
+                return
+            if post.sitting is Sitting.VACANT:
+                coming += 1
+                self._hire(post)
+
+    def hired(self, number: int, pid: int) -> None:
+        """The answer to a request; pid 0 when there could be no process now."""
+        post = self._posts[number]
+        if pid == 0:
+            self._rest(post, UNFORKABLE_PAUSE)
+            return
+        post.pid = pid
+        post.forked_at = clock.monotonic()
+        post.sitting = Sitting.BOOTING
+        post.seat.taken(pid)
+        if early := self._early.pop(pid, None):
+            self.died(early)
+        if not self._hiring.outstanding:
+            self._early.clear()
+
+    def _hire(self, post: Post) -> None:
+        post.seat.vacate()
+        post.killed = False
+        post.rest_until = math.inf
+        post.sitting = Sitting.HIRING
+        self._hiring.hire(post.number, quarantine=post.quarantine)
+
+    def _rest(self, post: Post, seconds: float) -> None:
+        if self._leaving:
+            post.sitting = Sitting.VACANT
+        elif seconds <= 0:
+            self._hire(post)
+        else:
+            post.sitting = Sitting.RESTING
+            post.rest_until = clock.monotonic() + seconds
+
+    # As time passes
+
+    def look(self) -> None:
+        """Who has become ready, as the board says."""
+        for post in self._posts:
+            if post.sitting is Sitting.BOOTING and post.seat.ready:
+                post.sitting = Sitting.READY
+                after = clock.monotonic() - post.forked_at
+                logger.info("%s is ready after %.2fs", post.title, after)
+                if not post.quarantine:
+                    self._happened(Event.READY)
+        if not self._told_all and self.slots_ready == len(self._slots):
+            self._told_all = True
+            logger.info("all %d workers are ready", len(self._slots))
+
+    def turn(self, now: float, booting_since: float) -> float:
+        """Ends rests and boots that took too long; returns when to be called again.
+
+        `booting_since` is the moment before which no boot time is counted, since there was no Redis to be ready for.
+        """
+        wake_at = math.inf
+        limit = self._settings.boot_timeout.total_seconds()
+        for post in self._posts:
+            if post.sitting is Sitting.RESTING:
+                if now >= post.rest_until:
+                    self._hire(post)
+                else:
+                    wake_at = min(wake_at, post.rest_until)
+            elif post.sitting is Sitting.BOOTING and not post.killed:
+                late_at = max(post.forked_at, booting_since) + limit
+                if now >= late_at:
+                    logger.warning("%s was not ready within the boot timeout; killing it", post.title)
+                    self._kill(post)
+                else:
+                    wake_at = min(wake_at, late_at)
+        return wake_at
+
+    # Deaths
+
+    def died(self, death: Death) -> bool:
+        """True if it was one of ours, or may turn out to be when the template has told its pid."""
+        post = next((post for post in self._posts if post.pid == death.pid), None)
+        if post is None:
+            if self._hiring.outstanding:
+                self._early[death.pid] = death
+            return False
+        self._bury(post, death)
+        return True
+
+    def _bury(self, post: Post, death: Death) -> None:
+        running = post.seat.inflight
+        life = Life(
+            seconds=clock.monotonic() - post.forked_at,
+            settled=post.seat.totals.settled,
+            explained=bool(running) and not post.killed,
+            ready=post.seat.phase not in ("", "starting"),
+        )
+        if name := post.seat.worker_id:
+            self.handed_back |= self._leaving and death.code != ExitCode.CLEAN
+            # Told to leave, it could not stop what it ran: that is no crash of an execution's making.
+            blameless = post.killed or death.code == ExitCode.HANDED_BACK
+            started = [] if blameless else [each.entry for each in running]
+            self._hand_over(name, f"worker process {death.pid} {death.cause}", started)
+        self._tell(post, death, life, running)
+        post.pid = 0
+        post.sitting = Sitting.VACANT
+        self._judge(post, death, life)
+
+    def _judge(self, post: Post, death: Death, life: Life) -> None:
+        if death.code == ExitCode.HANDED_BACK:
+            self.handed_back = True
+        if self._leaving:
+            return
+        if death.code == ExitCode.USAGE:
+            self._happened(Event.MISCONFIGURED)
+            return
+        if death.code == ExitCode.IMPORT:
+            self._happened(Event.IMPORT_FAILED)
+        if post.quarantine:
+            self._judge_quarantine(post, death, life)
+            return
+        match post.restarts.died(clock.monotonic(), life):
+            case Restart(after):
+                self._rest(post, after)
+            case GiveUp(restarts):
+                self._give_up(post, restarts)
+
+    def _judge_quarantine(self, post: Post, death: Death, life: Life) -> None:
+        """Not refilled for its own sake: the steward says whether suspects still wait. Never given up either."""
+        if death.code != ExitCode.CLEAN:
+            verdict = post.restarts.died(clock.monotonic(), life)
+            pause = verdict.after if isinstance(verdict, Restart) else LONGEST_DELAY
+            if pause > 0:
+                self._rest(post, pause)
+        self._count_suspects()
+
+    def _give_up(self, post: Post, restarts: int) -> None:
+        post.sitting = Sitting.GIVEN_UP
+        logger.error("giving up slot %d after %d restarts", post.number, restarts)
+        if all(slot.sitting is Sitting.GIVEN_UP for slot in self._slots):
+            self._happened(Event.GAVE_UP)
+
+    def _tell(self, post: Post, death: Death, life: Life, running: list[InFlight]) -> None:
+        expected = death.code == ExitCode.CLEAN or (
+            self._leaving and not post.killed and death.signal != signal.SIGKILL
+        )
+        what = ", ".join(f"{each.key} ({each.task})" for each in running) or "nothing"
+        logger.log(
+            logging.INFO if expected else logging.WARNING,
+            "%s %s after %.1fs, running %s",
+            post.title,
+            death.cause,
+            life.seconds,
+            what,
+            extra={
+                "slot": post.number,
+                "worker_pid": death.pid,
+                "cause": death.cause,
+                "uptime": round(life.seconds, 3),
+                "running": [each.key for each in running],
+            },
+        )
+
+    # Leaving
+
+    def drain(self, deadline: float) -> None:
+        """Every worker is told the instant by which it must have left; called again, an earlier one."""
+        self._leaving = True
+        self._deadline = min(self._deadline, deadline)
+        for post in self._posts:
+            if post.sitting in (Sitting.RESTING, Sitting.HIRING):
+                # Nobody is forked any more. One who was, and whose pid we have not learnt, is never seated and leaves.
+                post.sitting = Sitting.VACANT
+            if post.pid:
+                post.seat.drain_at = self._deadline
+                self._signal(post, signal.SIGTERM)
+
+    def kill(self) -> int:
+        """Whoever is still there does not leave by itself; returns how many there were."""
+        alive = [post for post in self._posts if post.pid]
+        for post in alive:
+            logger.warning("%s outlived its deadline; killing it", post.title)
+            self._kill(post)
+        return len(alive)
+
+    def end_session(self, pid: int) -> None:
+        """What the tasks of this dying worker have started is asked to end with it."""
+        if any(post.pid == pid for post in self._posts):
+            with suppress(OSError):
+                os.killpg(pid, signal.SIGTERM)
+
+    def _kill(self, post: Post) -> None:
+        post.killed = True
+        self._signal(post, signal.SIGKILL)
+
+    def _signal(self, post: Post, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(post.pid, number)

@@ -1,0 +1,187 @@
+"""The two ways to get a worker process: from the template, or by forking ourselves."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+from docket import clock
+from docket_supervisor.channel import Channel
+from docket_supervisor.child import Inheritance, be_worker
+from docket_supervisor.codes import ExitCode
+from docket_supervisor.deaths import Death
+from docket_supervisor.forking import Closeable, fork
+from docket_supervisor.messages import Forked, ForkWorker, Imported, ImportFailed, Message
+from docket_supervisor.template import run_template
+
+logger = logging.getLogger("docket.supervisor")
+
+TEMPLATE_PAUSE = 5.0
+"""Seconds before another template is tried when one failed while the service runs."""
+
+
+class Hiring(Protocol):
+    """Answers every `hire` by calling `hired(seat, pid)`, at once or later; pid 0 when there can be none now."""
+
+    generation: int
+
+    def hire(self, seat: int, *, quarantine: bool) -> None: ...
+
+    @property
+    def outstanding(self) -> bool:
+        """A worker may be running whose pid we have not been told."""
+        ...
+
+    def turn(self, now: float) -> float: ...
+
+    def died(self, death: Death) -> bool:
+        """True if that was one of its own processes."""
+        ...
+
+    def pids(self) -> list[int]: ...
+
+    def dismiss(self) -> None: ...
+
+
+class DirectHiring:
+    """Each worker is forked by the supervisor and imports for itself."""
+
+    generation = 1
+    outstanding = False
+
+    def __init__(
+        self,
+        inherited: Inheritance,
+        closing: Callable[[], Iterable[Closeable]],
+        hired: Callable[[int, int], None],
+    ) -> None:
+        self._inherited = inherited
+        self._closing = closing
+        self._hired = hired
+
+    def hire(self, seat: int, *, quarantine: bool) -> None:
+        main = partial(be_worker, self._inherited, seat, self.generation, quarantine=quarantine)
+        try:
+            pid = fork(main, closing=self._closing())
+        except OSError as error:
+            logger.warning("could not fork a worker for seat %d: %s", seat, error)
+            pid = 0
+        self._hired(seat, pid)
+
+    def turn(self, now: float) -> float:
+        return math.inf
+
+    def died(self, death: Death) -> bool:
+        return False
+
+    def pids(self) -> list[int]:
+        return []
+
+    def dismiss(self) -> None: ...
+
+
+class TemplateHiring:
+    """Workers come from the template; requests wait until it has imported. A template that dies is replaced."""
+
+    def __init__(
+        self,
+        inherited: Inheritance,
+        closing: Callable[[], Iterable[Closeable]],
+        hired: Callable[[int, int], None],
+        watched: Callable[[Channel, Callable[[Message], None]], None],
+        import_failed: Callable[[str], None],
+    ) -> None:
+        self._inherited = inherited
+        self._closing = closing
+        self._hired = hired
+        self._watched = watched
+        self._import_failed = import_failed
+        self._waiting: dict[int, ForkWorker] = {}
+        self._asked: set[int] = set()
+        self._imported = False
+        self._pid = 0
+        self._retry_at = math.inf
+        self._dismissed = False
+        self._channel: Channel | None = None
+        self.generation = 0
+
+    def start(self) -> None:
+        self.generation += 1
+        ours, theirs = Channel.pair()
+        main = partial(run_template, self._inherited, theirs, self.generation)
+        self._pid = fork(main, closing=[*self._closing(), ours])
+        theirs.close()
+        self._channel = ours
+        self._imported = False
+        self._retry_at = math.inf
+        self._watched(ours, self._told)
+
+    @property
+    def outstanding(self) -> bool:
+        return bool(self._asked)
+
+    def hire(self, seat: int, *, quarantine: bool) -> None:
+        self._waiting[seat] = ForkWorker(seat, quarantine)
+        self._ask()
+
+    def turn(self, now: float) -> float:
+        if now >= self._retry_at:
+            self.start()
+        return self._retry_at
+
+    def died(self, death: Death) -> bool:
+        if death.pid != self._pid:
+            return False
+        for message in self._channel.receive() if self._channel else ():
+            self._told(message)
+        self._pid = 0
+        self._channel = None
+        # Those asked for last may or may not have been forked: nobody can say, so they are asked for again. One that
+        # was forked all the same waits in vain to be seated, and leaves.
+        for seat in self._asked:
+            self._hired(seat, 0)
+        self._asked.clear()
+        if not self._dismissed:
+            imports = death.code == ExitCode.IMPORT
+            logger.warning("template %d %s", death.pid, death.cause)
+            self._retry_at = clock.monotonic() + (TEMPLATE_PAUSE if imports or not self._imported else 0.0)
+        return True
+
+    def pids(self) -> list[int]:
+        return [self._pid] if self._pid else []
+
+    def dismiss(self) -> None:
+        """It leaves by itself when the channel ends, unless it is still importing."""
+        self._dismissed = True
+        self._waiting.clear()
+        self._retry_at = math.inf
+        if self._pid:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+
+    def _ask(self) -> None:
+        if self._channel is not None and self._imported:
+            for seat, wanted in self._waiting.items():
+                self._channel.send(wanted)
+                self._asked.add(seat)
+            self._waiting.clear()
+
+    def _told(self, message: Message) -> None:
+        match message:
+            case Imported():
+                self._imported = True
+                logger.info("template %d imported the tasks of %d collections", self._pid, message.collections)
+                self._ask()
+            case ImportFailed():
+                self._import_failed(message.explanation)
+            case Forked():
+                self._asked.discard(message.seat)
+                self._hired(message.seat, message.pid)
+            case _:
+                pass

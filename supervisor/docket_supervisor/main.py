@@ -1,0 +1,105 @@
+"""The command line `docket-supervise`: options and variables in, exit code out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import typer
+
+from docket import logs
+from docket.durations import describe, parse
+from docket.settings import DocketSettings
+from docket_runtime.settings import WorkerSettings
+from docket_supervisor import options
+from docket_supervisor.check import check
+from docket_supervisor.codes import ExitCode, as_help
+from docket_supervisor.settings import SupervisorSettings, in_options, option, processors
+from docket_supervisor.supervisor import Supervisor
+
+_EPILOG = (
+    f"\b\nExit codes:\n{as_help()}\n\n"
+    "Signals: TERM or INT drains; a second one shortens the drain to 5 seconds; a third one stops immediately."
+)
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _shown(duration: timedelta | None) -> str:
+    return describe(duration or timedelta(0))
+
+
+@app.command(epilog=_EPILOG)
+def supervise(
+    processes: options.Processes = "auto",
+    concurrency: options.Concurrency = WorkerSettings.concurrency,
+    threads: options.Threads = WorkerSettings.threads,
+    tasks: options.Tasks = None,
+    docket: options.Docket = DocketSettings.name,
+    url: options.URL = DocketSettings.url,
+    redelivery_timeout: options.RedeliveryTimeout = _shown(WorkerSettings.redelivery_timeout),
+    drain_timeout: options.DrainTimeout = _shown(WorkerSettings.drain_timeout),
+    boot_timeout: options.BootTimeout = _shown(SupervisorSettings.boot_timeout),
+    max_crashes: options.MaxCrashes = WorkerSettings.max_crashes,
+    max_restarts: options.MaxRestarts = SupervisorSettings.max_restarts,
+    restart_window: options.RestartWindow = _shown(SupervisorSettings.restart_window),
+    preload: options.Preload = SupervisorSettings.preload,
+    require_redis: options.RequireRedis = SupervisorSettings.require_redis,
+    app_dir: options.AppDir = SupervisorSettings.app_dir,
+    log_format: options.LogFormat = None,
+    log_level: options.LogLevel = SupervisorSettings.log_level,
+    only_check: options.Check = False,
+) -> None:
+    """Keep worker processes of a docket running, and their work safe."""
+    try:
+        settings = SupervisorSettings(
+            docket=DocketSettings(name=docket, url=url),
+            worker=WorkerSettings(
+                concurrency=concurrency,
+                threads=threads,
+                redelivery_timeout=_duration("redelivery_timeout", redelivery_timeout),
+                drain_timeout=_duration("drain_timeout", drain_timeout),
+                max_crashes=max_crashes,
+                tasks=_references(tasks),
+            ),
+            processes=_count(processes),
+            boot_timeout=_duration("boot_timeout", boot_timeout),
+            max_restarts=max_restarts,
+            restart_window=_duration("restart_window", restart_window),
+            preload=preload,
+            require_redis=require_redis,
+            app_dir=app_dir,
+            log_format=logs.checked_format(log_format) if log_format else logs.default_format(),
+            log_level=logs.checked_level(log_level),
+        )
+    except ValueError as error:
+        typer.echo(f"docket-supervise: {in_options(error)}", err=True)
+        raise typer.Exit(ExitCode.USAGE) from None
+    logs.configure(settings.log_format, settings.log_level)
+    raise typer.Exit(check(settings) if only_check else Supervisor(settings).run())
+
+
+def _duration(name: str, text: str) -> timedelta:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"{option(name)}: {error}") from None
+
+
+def _count(text: str) -> int:
+    if text.strip().lower() == "auto":
+        return processors()
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected --processes to be a number or auto, got {text!r}") from None
+
+
+def _references(given: list[str] | None) -> tuple[str, ...]:
+    """Split at commas too, which is how the variable names several."""
+    references = tuple(part.strip() for text in given or () for part in text.split(",") if part.strip())
+    return references or WorkerSettings.tasks
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="docket-supervise")

@@ -1,0 +1,130 @@
+"""The options of `docket-supervise`: the variable that stands for each, and the sentence that explains it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from docket_runtime.settings import WorkerSettings
+
+
+def _option(variable: str, help: str, **more: str) -> typer.models.OptionInfo:
+    """`was` names the variable that the reference's `docket worker` reads for the same thing."""
+    was = more.pop("was", None)
+    return typer.Option(envvar=[variable, was] if was else variable, help=help, **more)  # pyright: ignore[reportArgumentType]
+
+
+Processes = Annotated[
+    str,
+    _option("DOCKET_PROCESSES", "Worker processes; auto: one for each core.", metavar="N|auto"),
+]
+Concurrency = Annotated[
+    int,
+    _option(
+        "DOCKET_CONCURRENCY",
+        "Executions at a time in each process.",
+        metavar="N",
+        was="DOCKET_WORKER_CONCURRENCY",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    _option(
+        "DOCKET_THREADS",
+        "Threads for sync tasks in each process.",
+        metavar="N",
+        show_default="the concurrency",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    _option(
+        "DOCKET_TASKS",
+        "Tasks to run; repeatable, or separated by commas.",
+        metavar="MODULE:COLLECTION",
+        show_default=",".join(WorkerSettings.tasks),
+    ),
+]
+Docket = Annotated[str, _option("DOCKET_NAME", "Name of the docket.", metavar="NAME")]
+URL = Annotated[str, _option("DOCKET_URL", "Where its Redis is.", metavar="URL")]
+RedeliveryTimeout = Annotated[
+    str,
+    _option(
+        "DOCKET_REDELIVERY_TIMEOUT",
+        "How long a claim outlives the last sign of its worker.",
+        metavar="DURATION",
+        was="DOCKET_WORKER_REDELIVERY_TIMEOUT",
+    ),
+]
+DrainTimeout = Annotated[
+    str,
+    _option(
+        "DOCKET_DRAIN_TIMEOUT",
+        "What running executions are given to finish when the service is told to stop.",
+        metavar="DURATION",
+    ),
+]
+BootTimeout = Annotated[
+    str, _option("DOCKET_BOOT_TIMEOUT", "How long a worker may take to become ready.", metavar="DURATION")
+]
+MaxCrashes = Annotated[
+    int,
+    _option(
+        "DOCKET_MAX_CRASHES",
+        "Workers that one execution may kill before it is set aside as a dead letter.",
+        metavar="N",
+    ),
+]
+MaxRestarts = Annotated[
+    int,
+    _option(
+        "DOCKET_MAX_RESTARTS",
+        "Restarts of a slot whose workers get nowhere, within --restart-window.",
+        metavar="N",
+    ),
+]
+RestartWindow = Annotated[
+    str,
+    _option("DOCKET_RESTART_WINDOW", "The time that --max-restarts is counted over.", metavar="DURATION"),
+]
+Preload = Annotated[
+    bool,
+    _option("DOCKET_PRELOAD", "Import the task modules once and fork workers from there, or in each worker."),
+]
+RequireRedis = Annotated[
+    bool,
+    typer.Option(
+        "--require-redis",
+        envvar="DOCKET_REQUIRE_REDIS",
+        help="Exit with 6 when Redis cannot be reached at the start, instead of waiting for it.",
+    ),
+]
+AppDir = Annotated[
+    str,
+    _option("DOCKET_APP_DIR", "Folder from which the task modules are imported.", metavar="FOLDER"),
+]
+LogFormat = Annotated[
+    str | None,
+    _option(
+        "DOCKET_LOG_FORMAT",
+        "Form of the log lines on standard error.",
+        metavar="plain|rich|json",
+        show_default="rich on a terminal, else plain",
+        was="DOCKET_LOGGING_FORMAT",
+    ),
+]
+LogLevel = Annotated[
+    str,
+    _option(
+        "DOCKET_LOG_LEVEL", "Least severe lines to log.", metavar="DEBUG…CRITICAL", was="DOCKET_LOGGING_LEVEL"
+    ),
+]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        envvar="DOCKET_CHECK",
+        help="Validate everything, import the task modules, run nothing, and exit.",
+    ),
+]

@@ -1,0 +1,63 @@
+"""What the steward does when the supervisor has died: watches the workers drain, ends those who cannot."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+
+import psutil
+
+from docket_supervisor.board import Seat
+from docket_supervisor.messages import HandOver
+from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
+from docket_supervisor.vitality import there
+
+logger = logging.getLogger("docket.steward")
+
+
+class Orphanage:
+    """Processes are remembered by identity from the moment it opens: a pid alone may soon be somebody else's."""
+
+    def __init__(self, settings: SupervisorSettings, seats: Sequence[Seat]) -> None:
+        self._drain = settings.drain_timeout.total_seconds()
+        self._margin = settings.kill_margin.total_seconds()
+        self._seats = seats
+        self._orphans: dict[int, psutil.Process] = {}
+        self._kill_at = math.inf
+        self._close_at = math.inf
+        self._killed: set[int] = set()
+
+    def open(self, now: float) -> None:
+        deadlines = [seat.drain_at for seat in self._seats if seat.pid and seat.drain_at]
+        drained_by = min([now + self._drain, *deadlines])
+        self._kill_at = drained_by + self._margin
+        self._close_at = drained_by + RESERVED_SECONDS
+        for number, seat in enumerate(self._seats):
+            if seat.pid:
+                with suppress(psutil.Error):
+                    self._orphans[number] = psutil.Process(seat.pid)
+        logger.warning("supervisor is gone; staying until %d workers have drained", len(self._orphans))
+
+    def open_still(self, now: float, orders: Collection[int]) -> bool:
+        return now < self._close_at and bool(self._orphans or orders)
+
+    def round(self, now: float) -> Iterator[HandOver]:
+        """Orders for those who have died since the last round without giving up what they held."""
+        for number, process in list(self._orphans.items()):
+            if there(process):
+                if now >= self._kill_at and number not in self._killed:
+                    self._killed.add(number)
+                    logger.warning("killing worker %d, which outlived the drain deadline", process.pid)
+                    with suppress(psutil.Error):
+                        process.kill()
+                continue
+            del self._orphans[number]
+            seat = self._seats[number]
+            if name := seat.worker_id:
+                killed = number in self._killed
+                cause = "outlived the drain deadline" if killed else "died after its supervisor"
+                started = [] if killed else [running.entry for running in seat.inflight]
+                # Ours alone from here on: the supervisor's orders are numbered from 1 upwards.
+                yield HandOver(-1 - number, name, cause, started)

@@ -1,0 +1,31 @@
+"""Dead children, ours or adopted, one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from docket_supervisor.deaths import Death
+
+
+def reap(before: Callable[[int], None]) -> Iterator[Death]:
+    """Every child that has died, strangers that were re-parented to us included.
+
+    `before` is called with the pid while the process is still a zombie: until it is reaped, its pid and its process
+    group cannot belong to anybody else.
+    """
+    while True:
+        pid = _next()
+        if pid == 0:
+            return
+        before(pid)
+        _, status = os.waitpid(pid, 0)
+        yield Death(pid, status)
+
+
+def _next() -> int:
+    try:
+        seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return seen.si_pid if seen else 0

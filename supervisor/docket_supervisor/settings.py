@@ -1,0 +1,97 @@
+"""What the supervisor may do: validated once, with sentences that name the option."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+
+from docket.durations import describe
+from docket.logs import LogFormat, LogLevel, checked_format, checked_level, default_format
+from docket.settings import DocketSettings
+from docket_runtime.settings import WorkerSettings
+
+RESERVED_SECONDS = 3.0
+"""How long the steward may take to hand over what a killed worker held, before the supervisor leaves anyway."""
+
+
+def option(name: str) -> str:
+    """The option that a field is set with: `boot_timeout` is `--boot-timeout`."""
+    return "--" + name.replace("_", "-")
+
+
+def processors() -> int:
+    """The cores that this process may use, which in a container may be fewer than the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class SupervisorSettings:
+    """One service: which docket, what each worker may do, and how many of them are kept.
+
+    `kill_margin` is no option: it is the difference between the worker's patience and ours, so that a worker always
+    has the time to hand its work back before it is killed.
+    """
+
+    docket: DocketSettings = field(default_factory=DocketSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    processes: int = field(default_factory=processors)
+    boot_timeout: timedelta = timedelta(seconds=60)
+    max_restarts: int = 5
+    restart_window: timedelta = timedelta(seconds=60)
+    preload: bool = True
+    require_redis: bool = False
+    app_dir: str = "."
+    log_format: LogFormat = field(default_factory=default_format)
+    log_level: LogLevel = "INFO"
+    short_drain: timedelta = timedelta(seconds=5)
+    kill_margin: timedelta = timedelta(seconds=2)
+    redis_patience: timedelta = timedelta(seconds=10)
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise ValueError(f"expected --processes to be at least 1, got {self.processes}")
+        if self.max_restarts < 0:
+            raise ValueError(f"expected --max-restarts to be zero or more, got {self.max_restarts}")
+        for name in ("boot_timeout", "restart_window"):
+            if (duration := getattr(self, name)) <= timedelta(0):
+                raise ValueError(f"expected {option(name)} to be above zero, got {describe(duration)}")
+        if not os.path.isdir(self.app_dir):
+            raise ValueError(f"expected --app-dir to be a folder, got {self.app_dir!r}")
+        checked_format(self.log_format)
+        checked_level(self.log_level)
+        if self.worker.drain_timeout is None:
+            raise ValueError(
+                "expected --drain-timeout to be a duration: a supervisor does not drain for ever"
+            )
+        if self.worker.drain_timeout >= self.grace:
+            raise ValueError(
+                f"expected a worker's drain ({describe(self.worker.drain_timeout)}) to end before the supervisor's "
+                f"grace ({describe(self.grace)})"
+            )
+
+    @property
+    def drain_timeout(self) -> timedelta:
+        """What a worker is given to finish; validated to be set."""
+        return self.worker.drain_timeout or timedelta(0)
+
+    @property
+    def grace(self) -> timedelta:
+        """From the first signal until workers that are still alive are killed."""
+        return self.drain_timeout + self.kill_margin
+
+    @property
+    def seats(self) -> int:
+        """Pages on the board: one for each worker, and as many for quarantine processes."""
+        return 2 * self.processes
+
+
+def in_options(error: ValueError) -> str:
+    """The sentence of a settings class, which names fields, in the words of a command line."""
+    known = {entry.name for entry in (*fields(WorkerSettings), *fields(SupervisorSettings))}
+    expected, space, rest = str(error).partition(" ")
+    name, _, more = rest.partition(" ")
+    return f"{expected}{space}{option(name)} {more}" if name in known else str(error)

@@ -1,0 +1,43 @@
+"""Signals as something to read: handlers that only wake the loop, which then asks what happened."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+
+
+class Signals:
+    """From now on these signals do nothing but become readable here."""
+
+    def __init__(self, wanted: Iterable[signal.Signals]) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        # Python writes the number from within the C handler; it does so only for signals that have a Python handler.
+        self._before_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, lambda number, frame: None) for number in wanted}
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def receive(self) -> list[signal.Signals]:
+        """What has arrived, in order. Repeated CHLD are one: look for every dead child."""
+        arrived: list[signal.Signals] = []
+        with suppress(BlockingIOError):
+            while numbers := self._reader.recv(4096):
+                arrived += [signal.Signals(number) for number in numbers]
+        return arrived
+
+    def close(self) -> None:
+        """What a child does after the fork; its handlers are reset there anyway."""
+        self._reader.close()
+        self._writer.close()
+
+    def restore(self) -> None:
+        """As before, for a caller that lives on (tests)."""
+        signal.set_wakeup_fd(self._before_fd)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self.close()

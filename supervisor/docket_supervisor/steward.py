@@ -1,0 +1,231 @@
+"""A process that speaks to Redis for all workers: it renews their leases and hands over what the dead held."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+import anyio
+import redis.exceptions
+
+from docket import clock
+from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed
+from docket.store.connect import check
+from docket.store.ledger import HandedOver as Outcome
+from docket.store.ledger import Ledger, open_ledger
+from docket_supervisor import titles
+from docket_supervisor.channel import Channel
+from docket_supervisor.child import Inheritance
+from docket_supervisor.codes import ExitCode
+from docket_supervisor.messages import CountSuspects, HandedOver, HandOver, Leave, RedisSeen, Suspects
+from docket_supervisor.orphanage import Orphanage
+from docket_supervisor.vitality import able
+
+logger = logging.getLogger("docket.steward")
+
+AWAY = (
+    ConnectionFailed,
+    AuthenticationFailed,
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+)
+LONGEST_PAUSE = 2.0
+FIRST_PAUSE = 0.1
+
+T = TypeVar("T")
+
+
+def run_steward(inherited: Inheritance, channel: Channel) -> int:
+    """Serves until told to leave, or until the last worker is gone when nobody can tell us any more."""
+    titles.steward(inherited.settings.docket.name)
+    try:
+        check(inherited.settings.docket.url)
+    except BadURL as error:
+        logger.error("%s", error)
+        return ExitCode.USAGE
+    anyio.run(Steward(inherited, channel).run)
+    return ExitCode.CLEAN
+
+
+class Steward:
+    """Every verb to Redis goes through `_attempt`, so that an outage is told once and never loses an order."""
+
+    def __init__(self, inherited: Inheritance, channel: Channel) -> None:
+        self._docket = inherited.settings.docket
+        self._worker = inherited.settings.worker
+        self._seats = inherited.board.seats
+        self._channel = channel
+        self._orphanage = Orphanage(inherited.settings, self._seats)
+        self._orders: dict[int, HandOver] = {}
+        self._ordered = anyio.Event()
+        self._lapsed: set[str] = set()
+        self._reachable: bool | None = None
+        self._pause = FIRST_PAUSE
+        self._ledger: Ledger | None = None
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as stack, anyio.create_task_group() as group:
+            group.start_soon(self._listen, group.cancel_scope)
+            await self._open(stack)
+            group.start_soon(self._hand_over)
+            group.start_soon(self._every, self._worker.renewal_interval.total_seconds(), self._renew)
+            group.start_soon(self._every, self._sweep_interval, self._sweep)
+
+    @property
+    def _sweep_interval(self) -> float:
+        """A lapse is noticed within a quarter of the lease, or three seconds."""
+        return min(3.0, max(0.1, self._worker.redelivery_timeout.total_seconds() / 4))
+
+    @property
+    def ledger(self) -> Ledger:
+        if self._ledger is None:
+            raise RuntimeError("the ledger is not open yet")
+        return self._ledger
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        async def opened() -> Ledger:
+            ledger = await stack.enter_async_context(open_ledger(self._docket))
+            await ledger.ping()
+            return ledger
+
+        while self._ledger is None:
+            self._ledger = await self._attempt(opened)
+            if self._ledger is None:
+                await self._rest()
+
+    # The supervisor's side
+
+    async def _listen(self, scope: anyio.CancelScope) -> None:
+        while not self._channel.ended:
+            await anyio.wait_readable(self._channel)
+            for message in self._channel.receive():
+                match message:
+                    case HandOver():
+                        self._orders[message.order] = message
+                        self._ordered.set()
+                    case CountSuspects():
+                        self._ordered.set()
+                    case Leave():
+                        scope.cancel()
+                        return
+                    case _:
+                        pass
+        await self._outlive()
+        scope.cancel()
+
+    async def _outlive(self) -> None:
+        """The supervisor has died: workers drain by themselves, and we stay for those that do not manage to."""
+        self._orphanage.open(clock.monotonic())
+        while self._orphanage.open_still(clock.monotonic(), self._orders):
+            for order in self._orphanage.round(clock.monotonic()):
+                self._orders[order.order] = order
+                self._ordered.set()
+            await anyio.sleep(0.1)
+
+    # Redis's side
+
+    async def _hand_over(self) -> None:
+        while True:
+            await self._ordered.wait()
+            self._ordered = anyio.Event()
+            for order in list(self._orders.values()):
+                outcome = await self._attempt(lambda order=order: self._hand_over_one(order))
+                if outcome is None:
+                    self._ordered.set()
+                    await self._rest()
+                    break
+                del self._orders[order.order]
+                self._channel.send(
+                    HandedOver(
+                        order.order, order.worker_id, outcome.returned, outcome.suspects, list(outcome.dead)
+                    )
+                )
+            await self._count_suspects()
+
+    async def _hand_over_one(self, order: HandOver) -> Outcome:
+        self._lapsed.add(order.worker_id)
+        return await self.ledger.hand_over(
+            order.worker_id, order.cause, started=order.started, max_crashes=self._worker.max_crashes
+        )
+
+    async def _count_suspects(self) -> None:
+        waiting = await self._attempt(self.ledger.suspects)
+        if waiting is not None:
+            self._channel.send(Suspects(waiting))
+
+    async def _renew(self) -> None:
+        """Not for the dead, and not for the stopped: whatever cannot turn its loop must be redelivered elsewhere."""
+        self._channel.flush()
+        pids = {
+            seat.worker_id: (seat, seat.pid)
+            for seat in self._seats
+            if seat.pid and seat.worker_id and able(seat.pid)
+        }
+        self._lapsed &= pids.keys()
+        names = [name for name in pids if name not in self._lapsed]
+        if not names:
+            return
+        renewed = await self._attempt(lambda: self.ledger.renew(names, lease=self._worker.redelivery_timeout))
+        for name, held in zip(names, renewed or (), strict=False):
+            seat, pid = pids[name]
+            if held:
+                seat.vouch(pid)
+            else:
+                self._lapsed.add(name)
+                logger.warning("lease of worker %s has lapsed; it is fenced", name)
+
+    async def _sweep(self) -> None:
+        handed_over = await self._attempt(lambda: self.ledger.sweep(self._worker.max_crashes))
+        for name, outcome in handed_over or ():
+            self._lapsed.add(name)
+            logger.warning(
+                "handed over what worker %s held, whose lease had lapsed: %d returned, %d suspect, %d dead letters",
+                name,
+                outcome.returned,
+                outcome.suspects,
+                len(outcome.dead),
+            )
+        await self._count_suspects()
+
+    # One round of anything
+
+    async def _every(self, seconds: float, round: Callable[[], Awaitable[None]]) -> None:
+        due = clock.monotonic()
+        while True:
+            await round()
+            due = max(due + seconds, clock.monotonic())
+            await anyio.sleep(due - clock.monotonic())
+
+    async def _attempt(self, verb: Callable[[], Awaitable[T]]) -> T | None:
+        """What the verb returns; None if it failed, which has been told then."""
+        try:
+            result = await verb()
+        except AWAY as error:
+            self._away(error)
+            return None
+        except Exception:
+            # A border: one round may fail for a cause of its own, the leases of all others must still be renewed.
+            logger.exception("steward could not do this round")
+            return None
+        self._back()
+        return result
+
+    def _away(self, error: Exception) -> None:
+        if self._reachable is not False:
+            self._reachable = False
+            logger.warning("Redis is away (%s); waiting for it", error)
+            self._channel.send(RedisSeen(reachable=False, reason=str(error)))
+
+    def _back(self) -> None:
+        self._pause = FIRST_PAUSE
+        if self._reachable is not True:
+            if self._reachable is False:
+                logger.info("Redis is back")
+            self._reachable = True
+            self._channel.send(RedisSeen(reachable=True))
+
+    async def _rest(self) -> None:
+        await anyio.sleep(self._pause)
+        self._pause = min(LONGEST_PAUSE, self._pause * 2)

@@ -1,0 +1,296 @@
+"""One thread that sleeps until something happens, and then asks the table what to do about it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import os
+import selectors
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from docket import clock
+from docket.durations import describe
+from docket_supervisor import titles
+from docket_supervisor.board import Board
+from docket_supervisor.channel import Channel, Notices
+from docket_supervisor.child import RUN_WORKER, Inheritance
+from docket_supervisor.codes import ExitCode
+from docket_supervisor.crew import Crew
+from docket_supervisor.forking import Closeable, become_subreaper
+from docket_supervisor.hiring import DirectHiring, Hiring, TemplateHiring
+from docket_supervisor.lifeline import Lifeline
+from docket_supervisor.messages import ImportFailed, Message
+from docket_supervisor.phases import Action, Event, Phase, after
+from docket_supervisor.reaping import reap
+from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
+from docket_supervisor.signals import Signals
+from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
+from docket_supervisor.strays import Strays
+
+logger = logging.getLogger("docket.supervisor")
+
+_EVENTS = {signal.SIGTERM: Event.TERM, signal.SIGINT: Event.INT}
+
+
+class Supervisor:
+    """Composition and the loop. Workers and the steward are judged by parts of their own; when the service starts,
+    drains and ends is decided by the table in `phases`.
+    """
+
+    def __init__(
+        self, settings: SupervisorSettings, *, run_worker: str = RUN_WORKER, run_steward: str = RUN_STEWARD
+    ) -> None:
+        self._settings = settings
+        self._phase = Phase.STARTING
+        self._code: ExitCode | None = None
+        self._events: deque[Event] = deque()
+        self._explained: set[str] = set()
+        self._started_at = clock.monotonic()
+        self._grace_ends = math.inf
+        self._closing_ends = math.inf
+        self._inherited = Inheritance(
+            settings,
+            Board(settings.seats, settings.worker.concurrency),
+            Lifeline(),
+            Notices(),
+            run_worker,
+        )
+        self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
+        self._selector = selectors.DefaultSelector()
+        self._strays = Strays()
+        self._stewardship = Stewardship(
+            self._inherited,
+            self._ours,
+            self._watch,
+            lambda waiting: self._crew.suspects(waiting),
+            lambda: self._events.append(Event.MISCONFIGURED),
+            run_steward,
+        )
+        self._crew = Crew(
+            self._inherited,
+            self._stewardship.hand_over,
+            self._stewardship.count_suspects,
+            self._events.append,
+        )
+        self._hiring: Hiring = DirectHiring(self._inherited, self._ours, self._crew.hired)
+
+    def run(self) -> int:
+        """Returns the exit code, when every process of the service has left."""
+        self._start()
+        while self._phase is not Phase.GONE:
+            wake_at = self._turn(clock.monotonic())
+            for key, _ in self._selector.select(max(0.0, min(wake_at - clock.monotonic(), 60.0))):
+                key.data()
+            self._bury()
+            self._crew.look()
+            self._decide()
+        self._end()
+        if self._code is None:
+            return ExitCode.HANDED_BACK if self._crew.handed_back else ExitCode.CLEAN
+        return self._code
+
+    # Start and end
+
+    def _start(self) -> None:
+        settings = self._settings
+        titles.supervisor(settings.docket.name)
+        logger.info(
+            "supervisor %d starts docket %s: %d processes with %d slots each",
+            os.getpid(),
+            settings.docket.name,
+            settings.processes,
+            settings.worker.concurrency,
+        )
+        self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
+        self._selector.register(self._inherited.notices, selectors.EVENT_READ, self._noticed)
+        if settings.docket.url.startswith("memory:"):
+            # That room gives such a server a name of this process tree's own when it is loaded: once, for all forks.
+            importlib.import_module("docket.store.servers")
+        self._stewardship.start()
+        # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
+        if become_subreaper() and settings.preload:
+            template = TemplateHiring(
+                self._inherited, self._ours, self._crew.hired, self._watch, self._import_failed
+            )
+            self._hiring = template
+            template.start()
+        self._crew.assemble(self._hiring)
+
+    def _end(self) -> None:
+        self._hiring.dismiss()
+        self._stewardship.kill()
+        for pid in (*self._stewardship.pids(), *self._hiring.pids()):
+            os.waitpid(pid, 0)
+        self._selector.close()
+        self._signals.restore()
+        self._inherited.lifeline.close()
+        self._inherited.notices.close()
+
+    def _ours(self) -> Iterable[Closeable]:
+        """What a forked child must not keep open."""
+        watched = [key.fileobj for key in self._selector.get_map().values()]
+        channels = [each for each in watched if isinstance(each, Channel)]
+        return (
+            *channels,
+            self._selector,
+            self._signals,
+            self._inherited.notices,
+            self._inherited.lifeline,
+        )
+
+    # What wakes us up
+
+    def _watch(self, channel: Channel, told: Callable[[Message], None]) -> None:
+        """Passes on whatever arrives, until the channel has ended."""
+
+        def arrived() -> None:
+            for message in channel.receive():
+                told(message)
+            if channel.ended:
+                self._selector.unregister(channel)
+                channel.close()
+
+        self._selector.register(channel, selectors.EVENT_READ, arrived)
+
+    def _signalled(self) -> None:
+        for number in self._signals.receive():
+            if event := _EVENTS.get(number):
+                logger.info("received %s", number.name)
+                self._events.append(event)
+
+    def _noticed(self) -> None:
+        for message in self._inherited.notices.receive():
+            if isinstance(message, ImportFailed):
+                self._import_failed(message.explanation)
+
+    def _import_failed(self, explanation: str) -> None:
+        """Every worker may say the same; it is told once."""
+        if explanation not in self._explained:
+            self._explained.add(explanation)
+            logger.error("task modules failed to import: %s", explanation)
+        self._events.append(Event.IMPORT_FAILED)
+
+    def _bury(self) -> None:
+        for death in reap(self._crew.end_session):
+            if self._stewardship.died(death) or self._hiring.died(death):
+                continue
+            if self._crew.died(death):
+                self._strays.orphaned_by(death.pid, clock.monotonic())
+            else:
+                logger.debug("reaped process %d, which is none of ours", death.pid)
+
+    # As time passes
+
+    def _turn(self, now: float) -> float:
+        wake_at = min(
+            self._stewardship.turn(now),
+            self._hiring.turn(now),
+            self._crew.turn(now, self._boots_count_from(now)),
+            self._strays.turn(now, self._known()),
+        )
+        if self._phase is Phase.STARTING:
+            wake_at = min(wake_at, self._starting(now))
+        elif self._phase is Phase.CLOSING:
+            wake_at = min(wake_at, self._closing(now))
+        else:
+            if self._leaving and self._crew.empty:
+                self._events.append(Event.EMPTY)
+            if now >= self._grace_ends:
+                self._grace_ends = math.inf
+                self._events.append(Event.DEADLINE)
+            wake_at = min(wake_at, self._grace_ends)
+        if self._events:
+            self._decide()
+            return now
+        return wake_at
+
+    @property
+    def _leaving(self) -> bool:
+        return self._phase not in (Phase.STARTING, Phase.RUNNING)
+
+    def _known(self) -> set[int]:
+        return {*self._crew.pids(), *self._stewardship.pids(), *self._hiring.pids()}
+
+    def _boots_count_from(self, now: float) -> float:
+        """No boot is late while there is no Redis to be ready for."""
+        if self._stewardship.reachable is False:
+            return now
+        return self._stewardship.reachable_since or self._started_at
+
+    def _starting(self, now: float) -> float:
+        late_at = self._boots_count_from(now) + self._settings.boot_timeout.total_seconds()
+        if now >= late_at:
+            logger.error("no worker became ready within %s", describe(self._settings.boot_timeout))
+            self._events.append(Event.BOOT_TIMED_OUT)
+        if not self._settings.require_redis or self._stewardship.reachable:
+            return late_at
+        patience_ends = self._started_at + self._settings.redis_patience.total_seconds()
+        if now >= patience_ends:
+            why = self._stewardship.reason or "no answer"
+            logger.error(
+                "Redis was not reachable within %s: %s", describe(self._settings.redis_patience), why
+            )
+            self._events.append(Event.NO_REDIS)
+        return min(late_at, patience_ends)
+
+    def _closing(self, now: float) -> float:
+        """The steward leaves when it has nothing left to hand over; strays get the time to end that they were given."""
+        if self._stewardship.settled:
+            self._stewardship.dismiss()
+        if now >= self._closing_ends:
+            for worker_id in self._stewardship.unsettled:
+                logger.warning(
+                    "could not hand over what worker %s held: it follows when its lease lapses", worker_id
+                )
+            self._events.append(Event.CLOSED)
+        elif not (self._stewardship.pids() or self._strays.pending):
+            self._events.append(Event.CLOSED)
+        return self._closing_ends
+
+    # What to do about it
+
+    def _decide(self) -> None:
+        while self._events:
+            event = self._events.popleft()
+            transition = after(self._phase, event)
+            self._phase = transition.phase
+            if self._code is None:
+                self._code = transition.code
+            for action in transition.actions:
+                self._act(action, event)
+
+    def _act(self, action: Action, event: Event) -> None:
+        now = clock.monotonic()
+        settings = self._settings
+        match action:
+            case Action.ANNOUNCE:
+                logger.info("first worker is ready %.2fs after the start", now - self._started_at)
+            case Action.DRAIN:
+                self._hiring.dismiss()
+                self._leave_by(
+                    now + settings.drain_timeout.total_seconds(),
+                    event,
+                    f"drain for {describe(settings.short_drain)} only",
+                )
+            case Action.HURRY:
+                self._leave_by(now + settings.short_drain.total_seconds(), event, "stop immediately")
+            case Action.STOP:
+                self._hiring.dismiss()
+                self._leave_by(now, event, "")
+            case Action.KILL:
+                self._crew.kill()
+            case Action.CLOSE:
+                self._closing_ends = now + RESERVED_SECONDS
+
+    def _leave_by(self, deadline: float, event: Event, next_effect: str) -> None:
+        """Tells every worker the instant; those that are there a margin later are killed."""
+        margin = self._settings.kill_margin.total_seconds()
+        self._grace_ends = min(self._grace_ends, deadline + margin)
+        left = max(0.0, self._grace_ends - margin - clock.monotonic())
+        how = f"draining, for {left:.0f}s at most" if left else "stopping immediately"
+        warning = f"; the next one will {next_effect}" if event is Event.INT and next_effect else ""
+        logger.info("%s%s", how, warning)
+        self._crew.drain(deadline)

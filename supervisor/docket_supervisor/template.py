@@ -1,0 +1,103 @@
+"""A process that has imported everything once, so that workers forked from it are up at once and share its memory."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import select
+import signal
+import threading
+from contextlib import suppress
+from functools import partial
+
+import psutil
+
+from docket_supervisor import titles
+from docket_supervisor.channel import Channel
+from docket_supervisor.child import Inheritance, be_worker
+from docket_supervisor.codes import ExitCode
+from docket_supervisor.forking import die_with_parent, fork_for_reaper
+from docket_supervisor.loading import LoadFailed, load
+from docket_supervisor.messages import Forked, ForkWorker, Imported, ImportFailed
+
+logger = logging.getLogger("docket.template")
+
+# What workers import lazily or by name would otherwise be loaded again in each of them.
+LIBRARIES = (
+    "anyio",
+    "anyio._backends._asyncio",
+    "anyio.from_thread",
+    "anyio.to_thread",
+    "cloudpickle",
+    "docket.store.ledger",
+    "docket_runtime.surroundings",
+    "hiredis",
+    "redis.asyncio",
+    "uvloop",
+)
+
+
+def run_template(inherited: Inheritance, channel: Channel, generation: int) -> int:
+    """Imports, says so, and forks a worker for every request until the supervisor is gone."""
+    die_with_parent()
+    if inherited.lifeline.severed:
+        return ExitCode.CLEAN
+    titles.template(inherited.settings.docket.name)
+    # A TERM sent to the whole process group is not for us; the supervisor ends us by closing the channel. No SIG_IGN:
+    # what is ignored is inherited by every program that a task starts.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        collections = load(inherited.settings.worker.tasks, inherited.settings.app_dir)
+    except LoadFailed as failure:
+        channel.send(ImportFailed(str(failure)))
+        return ExitCode.IMPORT
+    _preload(inherited.run_worker)
+    _inspect()
+    # Frozen objects are never looked at by the collector again, so their pages are not copied on write.
+    gc.collect()
+    gc.freeze()
+    channel.send(Imported(collections))
+    return _serve(inherited, channel, generation)
+
+
+def _serve(inherited: Inheritance, channel: Channel, generation: int) -> int:
+    readable = select.poll()
+    readable.register(channel, select.POLLIN)
+    while not channel.ended:
+        readable.poll()
+        for message in channel.receive():
+            if isinstance(message, ForkWorker):
+                channel.send(Forked(message.seat, _fork(inherited, channel, generation, message)))
+    return ExitCode.CLEAN
+
+
+def _fork(inherited: Inheritance, channel: Channel, generation: int, wanted: ForkWorker) -> int:
+    main = partial(be_worker, inherited, wanted.seat, generation, quarantine=wanted.quarantine)
+    try:
+        return fork_for_reaper(main, closing=(channel,))
+    except OSError as error:
+        logger.warning("could not fork a worker for seat %d: %s", wanted.seat, error)
+        return 0
+
+
+def _preload(run_worker: str) -> None:
+    for name in (run_worker.partition(":")[0], *LIBRARIES):
+        # Not all of them are there on every platform; who needs one that is missing will say so.
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _inspect() -> None:
+    """A thread does not survive a fork, but the locks that it holds at that moment do: held for ever."""
+    ours = threading.main_thread()
+    others = [thread.name for thread in threading.enumerate() if thread is not ours]
+    unseen = psutil.Process().num_threads() - 1 - len(others)
+    if unseen > 0:
+        others.append(f"{unseen} outside Python")
+    if others:
+        logger.warning(
+            "importing the task modules has started threads (%s): workers are forked without them. Start them in a "
+            "task or a dependency instead, or use --no-preload",
+            ", ".join(others),
+        )

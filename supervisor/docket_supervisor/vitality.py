@@ -1,0 +1,24 @@
+"""Whether a process is there, and whether it is able to do anything."""
+
+from __future__ import annotations
+
+import psutil
+
+_GONE = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
+_UNABLE = _GONE | {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+
+
+def there(process: psutil.Process) -> bool:
+    """It has not ended, and its pid is not somebody else's by now."""
+    try:
+        return process.is_running() and process.status() not in _GONE
+    except psutil.Error:
+        return False
+
+
+def able(pid: int) -> bool:
+    """It computes, sleeps or waits (a blocked event loop does too), and is neither dead nor stopped."""
+    try:
+        return psutil.Process(pid).status() not in _UNABLE
+    except psutil.Error:
+        return False

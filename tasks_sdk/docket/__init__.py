@@ -1,0 +1,99 @@
+"""Run Python functions in the background, now or later, over Redis.
+
+Every public name, loaded when somebody asks for it: a web server that only adds tasks never loads a worker.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from docket import tasks as tasks
+    from docket.dependencies import CurrentDocket as CurrentDocket
+    from docket.dependencies import CurrentExecution as CurrentExecution
+    from docket.dependencies import CurrentWorker as CurrentWorker
+    from docket.dependencies import ExponentialRetry as ExponentialRetry
+    from docket.dependencies import Retry as Retry
+    from docket.dependencies import TaskKey as TaskKey
+    from docket.dependencies import TaskLogger as TaskLogger
+    from docket.docket import Docket as Docket
+    from docket.errors import AuthenticationFailed as AuthenticationFailed
+    from docket.errors import BadURL as BadURL
+    from docket.errors import ConnectionFailed as ConnectionFailed
+    from docket.errors import DeadLetter as DeadLetter
+    from docket.errors import DocketError as DocketError
+    from docket.errors import ExecutionCancelled as ExecutionCancelled
+    from docket.errors import ResultUnavailable as ResultUnavailable
+    from docket.errors import TaskFailed as TaskFailed
+    from docket.execution import Disposition as Disposition
+    from docket.execution import Execution as Execution
+    from docket.execution import ExecutionState as ExecutionState
+    from docket.execution import TaskCall as TaskCall
+    from docket_runtime.worker import Worker as Worker
+
+_HOMES = {
+    "AuthenticationFailed": "docket.errors",
+    "BadURL": "docket.errors",
+    "ConnectionFailed": "docket.errors",
+    "CurrentDocket": "docket.dependencies",
+    "CurrentExecution": "docket.dependencies",
+    "CurrentWorker": "docket.dependencies",
+    "DeadLetter": "docket.errors",
+    "Disposition": "docket.execution",
+    "Docket": "docket.docket",
+    "DocketError": "docket.errors",
+    "Execution": "docket.execution",
+    "ExecutionCancelled": "docket.errors",
+    "ExecutionState": "docket.execution",
+    "ExponentialRetry": "docket.dependencies",
+    "ResultUnavailable": "docket.errors",
+    "Retry": "docket.dependencies",
+    "TaskCall": "docket.execution",
+    "TaskFailed": "docket.errors",
+    "TaskKey": "docket.dependencies",
+    "TaskLogger": "docket.dependencies",
+    "Worker": "docket_runtime.worker",
+    "tasks": "docket",
+}
+
+__all__ = [
+    "AuthenticationFailed",
+    "BadURL",
+    "ConnectionFailed",
+    "CurrentDocket",
+    "CurrentExecution",
+    "CurrentWorker",
+    "DeadLetter",
+    "Disposition",
+    "Docket",
+    "DocketError",
+    "Execution",
+    "ExecutionCancelled",
+    "ExecutionState",
+    "ExponentialRetry",
+    "ResultUnavailable",
+    "Retry",
+    "TaskCall",
+    "TaskFailed",
+    "TaskKey",
+    "TaskLogger",
+    "Worker",
+    "__version__",
+    "tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'docket' has no attribute {name!r}")
+    value = import_module(f"docket.{name}") if home == "docket" else getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

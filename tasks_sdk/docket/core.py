@@ -1,0 +1,144 @@
+"""What a docket is apart from its connections: its name, its tasks, and every operation on it, without any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from docket import clock, scheduling, snapshot
+from docket.context import current_execution
+from docket.execution import Disposition, ExecutionState, ExecutionView, TaskCall, fresh_key
+from docket.message import Record
+from docket.registry import Registry, TaskFunction
+from docket.results import read_record
+from docket.settings import DocketSettings
+from docket.snapshot import DocketSnapshot, WorkerInfo
+from docket.store.connect import check as check_url
+from docket.store.keys import Keys
+from docket.store.requests import Operation
+from docket.tasks import standard_tasks
+
+E = TypeVar("E", bound=ExecutionView)
+
+
+class Core(Generic[E]):
+    """`make` builds the kind of execution that belongs to the skin, given what `ExecutionView` takes."""
+
+    def __init__(self, settings: DocketSettings, make: Callable[..., E]) -> None:
+        check_url(settings.url)
+        self.settings = settings
+        self.make = make
+        self.keys = Keys(settings.name)
+        self.registry = Registry()
+        for function in standard_tasks:
+            self.registry.register(function)
+
+    def prepare(
+        self, function: TaskFunction | str, when: datetime | None, key: str | None
+    ) -> tuple[TaskFunction | str, datetime | None, str]:
+        """What can be refused before the arguments are known is refused here; a fresh key is fixed here too."""
+        scheduling.check(function, when, key)
+        if not isinstance(function, str):
+            self.registry.register(function)
+        return function, when, fresh_key() if key is None else key
+
+    def call(
+        self,
+        prepared: tuple[TaskFunction | str, datetime | None, str],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> TaskCall:
+        function, when, key = prepared
+        return scheduling.call_of(self.registry, function, when, key, args, dict(kwargs))
+
+    def schedule(
+        self, calls: Sequence[TaskCall], *, replace: bool = False, chunk: int = scheduling.CHUNK
+    ) -> Operation[list[E]]:
+        """All calls, in batches; an execution for each, in order. A call that Redis refuses has Disposition.FAILED."""
+        with_bodies = [(call, scheduling.body_of(self.registry, call)) for call in calls]
+        outcomes = yield from scheduling.schedule(
+            self.keys,
+            with_bodies,
+            self.settings.execution_ttl,
+            replace=replace,
+            inside=self._inside(),
+            chunk=chunk,
+        )
+        executions: list[E] = []
+        for (call, body), outcome in zip(with_bodies, outcomes, strict=True):
+            execution = self.make(
+                call.key,
+                call.function_name,
+                outcome.when or call.when or clock.now(),
+                arguments=(call.args, call.kwargs),
+                body=body,
+                state=outcome.state,
+                generation=outcome.generation,
+                disposition=outcome.disposition,
+            )
+            if outcome.disposition is Disposition.FAILED:
+                try:
+                    outcome.raise_refusal(call.key)
+                except Exception as error:
+                    execution.schedule_exception = error
+            executions.append(execution)
+        return executions
+
+    def schedule_one(self, call: TaskCall, *, replace: bool) -> Operation[E]:
+        """SchedulingFailed if Redis refuses it."""
+        (execution,) = yield from self.schedule([call], replace=replace)
+        if execution.schedule_exception is not None:
+            raise execution.schedule_exception
+        return execution
+
+    def _inside(self) -> tuple[str, str] | None:
+        execution = current_execution.get(None)
+        if execution is None or execution.message_id is None:
+            return None
+        same = execution.docket.keys.prefix == self.keys.prefix and execution.docket.url == self.settings.url
+        return (execution.key, execution.message_id) if same else None
+
+    def get_execution(self, key: str) -> Operation[E | None]:
+        record = yield from read_record(self.keys, key)
+        return None if record is None else self.execution_of(record)
+
+    def execution_of(self, record: Record) -> E:
+        execution = self.make(
+            record.key, record.function, record.when, body=record.body, generation=record.generation
+        )
+        execution.learn(record)
+        return execution
+
+    def snapshot(self) -> Operation[DocketSnapshot[E]]:
+        live = [self.execution_of(record) for record in (yield from snapshot.live_records(self.keys))]
+        dead = [self.execution_of(record) for record in (yield from snapshot.dead_records(self.keys))]
+        running = [execution for execution in live if execution.state is ExecutionState.RUNNING]
+        future = [execution for execution in live if execution.state is not ExecutionState.RUNNING]
+        workers = yield from self.workers()
+        return DocketSnapshot(
+            clock.now(), len(live), sorted(future, key=lambda each: each.when), running, dead, workers
+        )
+
+    def dead_letters(self) -> Operation[list[E]]:
+        records = yield from snapshot.dead_records(self.keys)
+        return [self.execution_of(record) for record in records]
+
+    def workers(self) -> Operation[list[WorkerInfo]]:
+        """Those whose lease holds and whose heartbeat was heard lately."""
+        known = yield from snapshot.workers(self.keys)
+        silence = self.settings.heartbeat_interval * self.settings.missed_heartbeats
+        since = clock.now() - silence
+        return [worker for worker in known if worker.last_seen >= since]
+
+    def task_workers(self, task: str) -> Operation[list[WorkerInfo]]:
+        known = yield from self.workers()
+        return [worker for worker in known if task in worker.tasks]
+
+    def chunked(
+        self, calls: Iterable[TaskCall], chunk_size: int | None, replace: bool
+    ) -> Operation[list[E]]:
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"expected chunk_size to be at least 1, got {chunk_size}")
+        chunk = scheduling.CHUNK if chunk_size is None else min(chunk_size, scheduling.CHUNK)
+        return (yield from self.schedule(list(calls), replace=replace, chunk=chunk))

@@ -1,0 +1,86 @@
+"""How often, and after which pause, a failed task is tried again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NoReturn, Self
+
+from docket import clock
+from docket.dependencies.base import Dependency
+from docket.errors import ForcedRetry
+
+
+class Retry(Dependency):
+    """A failed attempt is followed by another one, `delay` later, until there were `attempts` in all (None: no end).
+
+    Inside the task, `attempt` counts from 1; `after` and `at` end the attempt and say when the next one is.
+    """
+
+    single = True
+
+    def __init__(self, attempts: int | None = 1, delay: timedelta = timedelta(0)) -> None:
+        if attempts is not None and attempts < 1:
+            raise ValueError(f"expected attempts to be at least 1 (or None for no limit), got {attempts}")
+        if delay < timedelta(0):
+            raise ValueError(f"expected delay to be zero or more, got {delay}")
+        self.attempts = attempts
+        self.delay = delay
+        self.attempt = 1
+
+    @classmethod
+    def forever(cls, delay: timedelta = timedelta(0)) -> Self:
+        return cls(None, delay)
+
+    def pause_after(self, attempt: int) -> timedelta:
+        """How long to wait after this attempt has failed."""
+        return self.delay
+
+    def for_attempt(self, attempt: int) -> Self:
+        """A copy that a task may hold; the statement in the signature is shared by all its runs."""
+        copy = self.__class__.__new__(self.__class__)
+        copy.__dict__.update(self.__dict__)
+        copy.attempt = attempt
+        return copy
+
+    def after(self, delay: timedelta) -> NoReturn:
+        """Ends this attempt here; the next one, if one is left, is `delay` from now."""
+        raise ForcedRetry(clock.now() + delay)
+
+    def at(self, when: datetime) -> NoReturn:
+        """Ends this attempt here; the next one, if one is left, is at `when`."""
+        clock.to_us(when)
+        raise ForcedRetry(when)
+
+    def in_(self, delay: timedelta) -> NoReturn:
+        """An older name of `after`."""
+        self.after(delay)
+
+
+class ExponentialRetry(Retry):
+    """The pause doubles after each attempt, from `minimum_delay` up to `maximum_delay`."""
+
+    def __init__(
+        self,
+        attempts: int | None = 1,
+        minimum_delay: timedelta = timedelta(seconds=1),
+        maximum_delay: timedelta = timedelta(seconds=64),
+    ) -> None:
+        super().__init__(attempts, minimum_delay)
+        if maximum_delay < minimum_delay:
+            raise ValueError(
+                f"expected maximum_delay to be at least minimum_delay ({minimum_delay}), got {maximum_delay}"
+            )
+        self.minimum_delay = minimum_delay
+        self.maximum_delay = maximum_delay
+
+    @classmethod
+    def forever(
+        cls, delay: timedelta = timedelta(seconds=1), maximum_delay: timedelta = timedelta(seconds=64)
+    ) -> Self:
+        return cls(None, delay, maximum_delay)
+
+    def pause_after(self, attempt: int) -> timedelta:
+        doublings = min(attempt - 1, 62)
+        if self.minimum_delay and self.maximum_delay / self.minimum_delay <= 2**doublings:
+            return self.maximum_delay
+        return self.minimum_delay * 2**doublings

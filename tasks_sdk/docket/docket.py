@@ -1,0 +1,239 @@
+"""The docket as asyncio code holds it: a named body of executions in one Redis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, ParamSpec, Self, overload
+
+import anyio.to_thread
+import redis.asyncio
+
+from docket import scheduling
+from docket.core import Core
+from docket.execution import Execution, TaskCall
+from docket.registry import TaskFunction
+from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
+from docket.snapshot import DocketSnapshot, WorkerInfo
+from docket.store.asynchronous import AsyncStore
+from docket.store.connect import OWN_SCHEMES, check, resolve
+from docket.store.keys import Keys
+
+P = ParamSpec("P")
+
+TaskCollection = Iterable[TaskFunction]
+
+
+class Docket:
+    """Work to be done, now or later, shared by everybody who opens the same name at the same URL.
+
+    `url`: redis://, rediss://, unix://, memory://name (a private server for this process tree, gone with it) or
+    embedded:///dir (a real server in that directory; its data stays). `execution_ttl`: how long what has ended is
+    kept; zero keeps nothing. Raises BadURL at once; ConnectionFailed and AuthenticationFailed come from the first call
+    that needs Redis.
+    """
+
+    def __init__(
+        self,
+        name: str = DEFAULT_NAME,
+        url: str = DEFAULT_URL,
+        heartbeat_interval: timedelta = timedelta(seconds=2),
+        missed_heartbeats: int = 5,
+        execution_ttl: timedelta = timedelta(minutes=15),
+    ) -> None:
+        self.settings = DocketSettings(name, url, heartbeat_interval, missed_heartbeats, execution_ttl)
+        self.core: Core[Execution] = Core(self.settings, partial(Execution, self))
+        self._store: AsyncStore | None = None
+
+    @classmethod
+    def from_settings(cls, settings: DocketSettings) -> Self:
+        return cls(
+            settings.name,
+            settings.url,
+            settings.heartbeat_interval,
+            settings.missed_heartbeats,
+            settings.execution_ttl,
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._store is not None:
+            raise RuntimeError(f"the docket {self.name!r} is open already: it cannot be entered twice")
+        if check(self.url) in OWN_SCHEMES:
+            address = await anyio.to_thread.run_sync(resolve, self.url)
+        else:
+            address = resolve(self.url)
+        self._store = AsyncStore(address)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        store, self._store = self.store, None
+        await store.close()
+        if store.address.server is not None:
+            await anyio.to_thread.run_sync(store.address.server.release)
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def url(self) -> str:
+        return self.settings.url
+
+    @property
+    def execution_ttl(self) -> timedelta:
+        return self.settings.execution_ttl
+
+    @property
+    def heartbeat_interval(self) -> timedelta:
+        return self.settings.heartbeat_interval
+
+    @property
+    def missed_heartbeats(self) -> int:
+        return self.settings.missed_heartbeats
+
+    @property
+    def store(self) -> AsyncStore:
+        if self._store is None:
+            raise RuntimeError(f"the docket {self.name!r} is not open: use `async with Docket(...)`")
+        return self._store
+
+    @property
+    def keys(self) -> Keys:
+        return self.core.keys
+
+    @property
+    def registry(self) -> Any:
+        return self.core.registry
+
+    @property
+    def tasks(self) -> dict[str, TaskFunction]:
+        """The registered functions by name; a copy."""
+        return self.core.registry.functions()
+
+    def register(self, function: TaskFunction, names: Iterable[str] | None = None) -> None:
+        """The function can be added by name and run by workers. TypeError if it cannot be a task."""
+        self.core.registry.register(function, names)
+
+    def register_collection(self, reference: str) -> None:
+        """Everything in `module:collection` is registered."""
+        self.core.registry.register_collection(reference)
+
+    @overload
+    def add(
+        self, function: Callable[P, Any], when: datetime | None = None, key: str | None = None
+    ) -> Callable[P, Awaitable[Execution]]: ...
+    @overload
+    def add(
+        self, function: str, when: datetime | None = None, key: str | None = None
+    ) -> Callable[..., Awaitable[Execution]]: ...
+    def add(
+        self, function: Callable[..., Any] | str, when: datetime | None = None, key: str | None = None
+    ) -> Callable[..., Awaitable[Execution]]:
+        """Call the result with the task's arguments: then it is queued, or parked until `when` (aware; past means now).
+
+        While an execution of the same key waits or runs nothing is added and its `disposition` is ALREADY_SCHEDULED;
+        only the running execution itself may add its own key: its successor.
+        """
+        return self._scheduler(function, when, key, replace=False)
+
+    @overload
+    def replace(
+        self, function: Callable[P, Any], when: datetime | None, key: str
+    ) -> Callable[P, Awaitable[Execution]]: ...
+    @overload
+    def replace(
+        self, function: str, when: datetime | None, key: str
+    ) -> Callable[..., Awaitable[Execution]]: ...
+    def replace(
+        self, function: Callable[..., Any] | str, when: datetime | None, key: str
+    ) -> Callable[..., Awaitable[Execution]]:
+        """Call the result with the arguments: whatever waited under this key is replaced. What runs is not stopped; its
+        end counts no more, and the new call begins after it."""
+        return self._scheduler(function, when, key, replace=True)
+
+    def _scheduler(
+        self, function: Callable[..., Any] | str, when: datetime | None, key: str | None, *, replace: bool
+    ) -> Callable[..., Awaitable[Execution]]:
+        prepared = self.core.prepare(function, when, key)
+
+        async def schedule(*args: Any, **kwargs: Any) -> Execution:
+            call = self.core.call(prepared, args, kwargs)
+            return await self.store.perform(self.core.schedule_one(call, replace=replace))
+
+        return schedule
+
+    @overload
+    def call(
+        self, function: Callable[P, Any], when: datetime | None = None, key: str | None = None
+    ) -> Callable[P, TaskCall]: ...
+    @overload
+    def call(
+        self, function: str, when: datetime | None = None, key: str | None = None
+    ) -> Callable[..., TaskCall]: ...
+    def call(
+        self, function: Callable[..., Any] | str, when: datetime | None = None, key: str | None = None
+    ) -> Callable[..., TaskCall]:
+        """Like `add`, but only describes the call, for `add_many`."""
+        prepared = self.core.prepare(function, when, key)
+        return lambda *args, **kwargs: self.core.call(prepared, args, kwargs)
+
+    async def add_many(
+        self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000
+    ) -> list[Execution]:
+        """Batches instead of a round trip each; an execution for each call, in order. A call that Redis refuses has
+        Disposition.FAILED and its `schedule_exception`, and does not keep the others from being scheduled."""
+        return await self.store.perform(self.core.chunked(calls, chunk_size, replace=False))
+
+    async def replace_many(
+        self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000
+    ) -> list[Execution]:
+        return await self.store.perform(self.core.chunked(calls, chunk_size, replace=True))
+
+    async def cancel(self, key: str) -> None:
+        """Nothing of this key runs any more, or will. What runs is stopped: an async task by its cancellation, a sync
+        one by its flag. The key can be used again at once; its next run begins when the old body has ended."""
+        await self.store.perform(scheduling.cancel(self.keys, key))
+
+    async def get_execution(self, key: str) -> Execution | None:
+        """None if there is no record: it never existed or has expired."""
+        return await self.store.perform(self.core.get_execution(key))
+
+    async def clear(self) -> int:
+        """Everything that waits is cancelled; what runs goes on. Returns how many."""
+        return await self.store.perform(scheduling.clear(self.keys))
+
+    async def snapshot(self) -> DocketSnapshot[Execution]:
+        """Everything waiting, running or set aside, whether or not its task is registered here."""
+        return await self.store.perform(self.core.snapshot())
+
+    async def workers(self) -> list[WorkerInfo]:
+        return await self.store.perform(self.core.workers())
+
+    async def task_workers(self, task_name: str) -> list[WorkerInfo]:
+        """The workers that can run this task."""
+        return await self.store.perform(self.core.task_workers(task_name))
+
+    async def dead_letters(self) -> list[Execution]:
+        """What was set aside, the oldest first; `error` holds the cause."""
+        return await self.store.perform(self.core.dead_letters())
+
+    async def retry_dead(self, key: str) -> bool:
+        """The dead letter is queued again with a clean record. False if there is none of this key."""
+        return await self.store.perform(scheduling.retry_dead(self.keys, key))
+
+    async def purge_dead(self, keys: Sequence[str] | None = None) -> int:
+        """These dead letters, or all, are forgotten. Returns how many."""
+        return await self.store.perform(scheduling.purge_dead(self.keys, keys))
+
+    @asynccontextmanager
+    async def redis(self) -> AsyncIterator[redis.asyncio.Redis]:
+        """A plain client on this docket's connections; replies are bytes."""
+        yield redis.asyncio.Redis(connection_pool=self.store.client.connection_pool)

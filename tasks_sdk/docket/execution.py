@@ -1,0 +1,219 @@
+"""One scheduled call, as its client or its task holds it: what is known of it, and how to ask for more."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from docket import clock, message, payload, results
+from docket.message import Record
+
+if TYPE_CHECKING:
+    from docket.docket import Docket
+    from docket.sync import Docket as BlockingDocket
+
+TaskFunction = Callable[..., Any]
+
+
+class ExecutionState(enum.StrEnum):
+    """The life of an execution: scheduled (parked until due) → queued → running → one of the three ends."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Disposition(enum.StrEnum):
+    """What came of asking for something to be scheduled."""
+
+    LOADED = "loaded"
+    SCHEDULED = "scheduled"
+    ALREADY_SCHEDULED = "already_scheduled"
+    STRUCK = "struck"
+    SUPERSEDED = "superseded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCall:
+    """A call that nobody has scheduled yet; made by `docket.call`, taken by `add_many` and agendas."""
+
+    function_name: str
+    function: TaskFunction | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+    key: str = ""
+    when: datetime | None = None
+
+
+class _Keys:
+    """Fresh keys: unique without asking the kernel for randomness each time, also after a fork."""
+
+    def __init__(self) -> None:
+        self.begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.begin)
+
+    def begin(self) -> None:
+        self._prefix = os.urandom(9).hex()
+        self._counter = itertools.count()
+
+    def __call__(self) -> str:
+        return f"{self._prefix}-{next(self._counter):x}"
+
+
+fresh_key = _Keys()
+
+
+class ExecutionView:
+    """What is known of one execution. The arguments are unpickled when somebody looks at them, not before."""
+
+    __slots__ = (
+        "_args",
+        "_body",
+        "_kwargs",
+        "attempt",
+        "completed_at",
+        "crashes",
+        "disposition",
+        "docket",
+        "error",
+        "function_name",
+        "generation",
+        "key",
+        "message_id",
+        "redelivered",
+        "result_key",
+        "schedule_exception",
+        "started_at",
+        "state",
+        "when",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        docket: Docket | BlockingDocket,
+        key: str,
+        function_name: str,
+        when: datetime,
+        *,
+        arguments: payload.Arguments | None = None,
+        body: bytes = b"",
+        state: ExecutionState = ExecutionState.SCHEDULED,
+        generation: int = 0,
+        disposition: Disposition = Disposition.LOADED,
+    ) -> None:
+        self.docket: Any = docket
+        self.key = key
+        self.function_name = function_name
+        self.when = when
+        self.state = state
+        self.generation = generation
+        self.disposition = disposition
+        self._body = body
+        self._args, self._kwargs = arguments if arguments is not None else (None, None)
+        self.attempt = 1
+        self.redelivered = False
+        self.crashes = 0
+        self.worker: str | None = None
+        self.started_at: datetime | None = None
+        self.completed_at: datetime | None = None
+        self.error: str | None = None
+        self.result_key: str | None = None
+        self.message_id: str | None = None
+        self.schedule_exception: Exception | None = None
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Raises CannotLoad if the arguments cannot be unpickled in this process."""
+        return self._arguments()[0]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return self._arguments()[1]
+
+    def _arguments(self) -> payload.Arguments:
+        if self._args is None or self._kwargs is None:
+            self._args, self._kwargs = payload.load_arguments(self._body)
+        return self._args, self._kwargs
+
+    @property
+    def function(self) -> TaskFunction:
+        """The registered function; for a name that this docket has not registered, a stand-in that refuses to run."""
+        task = self.docket.registry.get(self.function_name)
+        if task is not None:
+            return task.function
+
+        def unregistered(*args: Any, **kwargs: Any) -> None:
+            raise LookupError(f"the task {self.function_name!r} is not registered in this process")
+
+        unregistered.__name__ = self.function_name
+        return unregistered
+
+    def get_argument(self, name: str) -> Any:
+        """The value that a parameter has in this call, its default included. KeyError if there is none."""
+        task = self.docket.registry.get(self.function_name)
+        if task is None:
+            return self.kwargs[name]
+        bound = task.signature.bind(*self.args, **self.kwargs)
+        bound.apply_defaults()
+        return bound.arguments[name]
+
+    def learn(self, record: Record | None) -> None:
+        """Takes over what the record says. No record: it has expired, and the execution is as if it had never begun."""
+        if record is None:
+            self.state = ExecutionState.SCHEDULED
+            self.worker = self.started_at = self.completed_at = self.error = self.result_key = None
+            return
+        self.function_name = record.function
+        if record.generation != self.generation:
+            self._body, self._args, self._kwargs = record.body, None, None
+        self.generation = record.generation
+        self.state = ExecutionState(record.state)
+        self.when = record.when
+        self.attempt = record.attempt
+        self.worker = None if record.worker_id is None else message.name_of(record.worker_id)
+        self.started_at = record.started_at
+        self.completed_at = record.completed_at
+        self.error = record.error
+        self.result_key = self.key if record.result else None
+        self.redelivered = record.redelivered > 0
+        self.crashes = record.crashes
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.function_name} {self.key!r} {self.state}>"
+
+
+class Execution(ExecutionView):
+    """One scheduled call, from asyncio."""
+
+    __slots__ = ()
+
+    async def sync(self) -> None:
+        """State, timestamps, worker and error are as Redis has them now."""
+        self.learn(await self.docket.store.perform(results.read_record(self.docket.keys, self.key)))
+
+    async def get_result(self, *, timeout: timedelta | None = None, deadline: datetime | None = None) -> Any:
+        """What the task returned, once it has ended; what it raised is raised here, with the remote traceback as cause.
+
+        Raises TimeoutError at the limit, ExecutionCancelled, DeadLetter if it was set aside, TaskFailed in place of an
+        exception that cannot be rebuilt here, ResultUnavailable if none can come (expired, never kept).
+        """
+        limit = results.limit(timeout, deadline)
+        return await self.docket.store.perform(
+            results.get_result(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
+        )
+
+
+def moment_of(when: datetime | None) -> int | None:
+    """Checked where the mistake was made: a naive datetime is refused with a sentence."""
+    return None if when is None else clock.to_us(when)

@@ -1,0 +1,135 @@
+"""The record of an execution as Redis holds it: one list of fields, read here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from docket import clock
+
+FIELDS = (
+    "state",
+    "function",
+    "body",
+    "when_us",
+    "generation",
+    "attempt",
+    "entry",
+    "worker",
+    "started_us",
+    "completed_us",
+    "error",
+    "ttl_ms",
+    "result",
+    "redelivered",
+    "crashes",
+    "dead",
+    "deferred",
+)
+"""What clients read of a record. Scripts keep `busy`, `stop` and `progress` beside them."""
+
+STATES_ENDED = frozenset({"completed", "failed", "cancelled"})
+
+CLAIM_WIDTH = 9
+
+
+def name_of(worker_id: str) -> str:
+    """A worker id is the worker's name, `/`, and what tells its incarnations apart."""
+    return worker_id.rpartition("/")[0] or worker_id
+
+
+def _moment(raw: bytes | None) -> datetime | None:
+    return None if raw is None else clock.from_us(int(raw))
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, decoded. The arguments stay bytes until somebody asks for them."""
+
+    key: str
+    state: str
+    function: str
+    body: bytes
+    when: datetime
+    generation: int
+    attempt: int
+    worker_id: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    error: str | None
+    ttl_ms: int
+    result: str | None
+    redelivered: int
+    crashes: int
+    dead: bool
+    deferred: bool
+
+    @property
+    def ended(self) -> bool:
+        return self.state in STATES_ENDED
+
+
+def parse_record(key: str, reply: Sequence[bytes | None]) -> Record | None:
+    """From the reply to `HMGET … *FIELDS`; None if there is no (complete) record."""
+    values = dict(zip(FIELDS, reply, strict=True))
+    state, function, body = values["state"], values["function"], values["body"]
+    if state is None or function is None or body is None:
+        return None
+    return Record(
+        key=key,
+        state=state.decode(),
+        function=function.decode(errors="replace"),
+        body=body,
+        when=clock.from_us(int(values["when_us"] or 0)),
+        generation=int(values["generation"] or 0),
+        attempt=int(values["attempt"] or 1),
+        worker_id=_text(values["worker"]),
+        started_at=_moment(values["started_us"]),
+        completed_at=_moment(values["completed_us"]),
+        error=_text(values["error"]),
+        ttl_ms=int(values["ttl_ms"] or 0),
+        result=_text(values["result"]),
+        redelivered=int(values["redelivered"] or 0),
+        crashes=int(values["crashes"] or 0),
+        dead=values["dead"] is not None,
+        deferred=values["deferred"] is not None,
+    )
+
+
+@dataclass(slots=True)
+class Claimed:
+    """One delivery that is now this worker's to run, as the claim script replies it."""
+
+    entry: str
+    key: str
+    function: str
+    body: bytes
+    when_us: int
+    attempt: int
+    generation: int
+    redelivered: int
+    crashes: int
+
+
+def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
+    """From the flat rows of a claim."""
+    return [
+        Claimed(
+            reply[i].decode(),
+            reply[i + 1].decode(errors="surrogateescape"),
+            reply[i + 2].decode(errors="replace") if reply[i + 2] else "",
+            reply[i + 3] or b"",
+            int(reply[i + 4] or 0),
+            int(reply[i + 5] or 1),
+            int(reply[i + 6] or 0),
+            int(reply[i + 7] or 0),
+            int(reply[i + 8] or 0),
+        )
+        for i in range(0, len(reply), CLAIM_WIDTH)
+    ]

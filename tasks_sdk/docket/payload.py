@@ -1,0 +1,140 @@
+"""The only door between Python values and stored bytes, in both directions.
+
+Everything stored begins with one byte that names its codec, so that what one release writes the next can tell apart.
+Plain pickle does most of the work (in C); cloudpickle only what plain pickle cannot carry to another process.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cloudpickle
+
+from docket.errors import CannotLoad, CannotStore, RemoteTraceback, TaskFailed
+
+_PICKLED = b"p"
+_PROTOCOL = 5
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def dump(value: Any) -> bytes:
+    """Raises whatever pickling raises; callers say what it was that could not be stored."""
+    try:
+        pickled = pickle.dumps(value, _PROTOCOL)
+        # Pickled by reference, what the main program defines would be looked up in the worker's main program.
+        if b"__main__" not in pickled:
+            return _PICKLED + pickled
+    except Exception:
+        pass
+    return _PICKLED + cloudpickle.dumps(value, _PROTOCOL)
+
+
+def load(stored: bytes) -> Any:
+    """Raises CannotLoad, whatever went wrong."""
+    if stored[:1] != _PICKLED:
+        raise CannotLoad(f"stored in a form that this release does not know: {stored[:20]!r}")
+    try:
+        return pickle.loads(memoryview(stored)[1:])
+    except Exception as error:
+        raise CannotLoad(f"cannot be unpickled here: {type(error).__name__}: {error}") from error
+
+
+def dump_arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any], task: str, parameters: Sequence[str] = ()
+) -> bytes:
+    """The arguments of one call. CannotStore names the parameter that does not let itself be pickled."""
+    try:
+        return dump((tuple(args), dict(kwargs)))
+    except Exception as error:
+        culprit = _culprit(args, kwargs, parameters)
+        raise CannotStore(
+            f"cannot pickle {culprit} of the call to {task!r}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _culprit(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Sequence[str]) -> str:
+    named = [
+        (f"the argument {parameters[i]!r}" if i < len(parameters) else f"argument number {i + 1}", value)
+        for i, value in enumerate(args)
+    ]
+    named += [(f"the argument {name!r}", value) for name, value in kwargs.items()]
+    for name, value in named:
+        try:
+            dump(value)
+        except Exception:
+            return f"{name} (a {type(value).__name__})"
+    return "the arguments"
+
+
+def load_arguments(stored: bytes) -> Arguments:
+    """Raises CannotLoad, also if what was stored are not the arguments of a call."""
+    value = load(stored)
+    match value:
+        case (tuple(), dict()):
+            return value
+        case _:
+            raise CannotLoad(f"expected the arguments of a call, found a {type(value).__name__}")
+
+
+def dump_exception(error: BaseException) -> bytes:
+    """Never fails: what cannot be pickled, or could not be unpickled, is carried as type, message and traceback."""
+    carried = None
+    try:
+        candidate = dump(error)
+        if type(load(candidate)) is type(error):
+            carried = candidate
+    except Exception:
+        carried = _dump_parts(error)
+    text = "".join(traceback.format_exception(error))
+    return dump((type(error).__qualname__, _message_of(error), text, carried))
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(its message cannot be shown: {type(failure).__name__})"
+
+
+def _dump_parts(error: BaseException) -> bytes | None:
+    """For exceptions whose constructor takes something else than their `args`: rebuilt without calling it."""
+    try:
+        parts = dump((type(error), error.args, dict(vars(error))))
+        return parts if isinstance(_rebuild(load(parts)), type(error)) else None
+    except Exception:
+        return None
+
+
+def _rebuild(carried: Any) -> BaseException | None:
+    if isinstance(carried, BaseException):
+        return carried
+    cls, args, state = carried
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def load_exception(stored: bytes) -> BaseException:
+    """The exception itself, or TaskFailed in its place; the remote traceback is its `__cause__`."""
+    type_name, message, text, carried = load(stored)
+    error: BaseException | None = None
+    if carried is not None:
+        try:
+            error = _rebuild(load(carried))
+        except Exception:
+            error = None
+    if not isinstance(error, BaseException):
+        error = TaskFailed(type_name, message)
+    error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """`Type: message`, as it stands in the record."""
+    message = _message_of(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,0 +1,140 @@
+"""The tasks that a docket knows, each looked at once: how to call it, what it takes, what is injected."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from docket.annotations import Logged, call_repr, logged_parameters
+from docket.dependencies.base import Dependency
+
+TaskFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One registered function and all that `inspect` will ever be asked about it."""
+
+    name: str
+    function: TaskFunction
+    signature: inspect.Signature
+    is_async: bool
+    injected: Mapping[str, Dependency]
+    logged: Mapping[str, Logged]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(self.signature.parameters)
+
+    def call_repr(self, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """The call as it may be logged."""
+        return call_repr(self.name, key, self.parameters, self.logged, args, kwargs)
+
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """TypeError, as a direct call with these arguments would raise it."""
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}() cannot be called like this: {error}") from None
+
+
+def name_of(function: TaskFunction) -> str:
+    """The name under which a callable is registered unless another is given."""
+    inner: Any = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    name = getattr(inner, "__name__", None)
+    return name if isinstance(name, str) else type(inner).__name__
+
+
+def returns_awaitable(function: TaskFunction) -> bool:
+    """Whether calling it gives something to await: looks through partials, decorators and callable objects."""
+    inner: Any = function
+    while True:
+        if inspect.iscoroutinefunction(inner) or getattr(inner, "_is_coroutine", None) is not None:
+            return True
+        if isinstance(inner, functools.partial):
+            inner = inner.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        elif "__wrapped__" in getattr(inner, "__dict__", {}):
+            inner = inner.__wrapped__
+        elif not inspect.isroutine(inner) and not inspect.isclass(inner):
+            called = getattr(type(inner), "__call__", None)  # noqa: B004 - the method itself is looked at, not whether there is one
+            if called is None or called is inner:
+                return False
+            return inspect.iscoroutinefunction(called)
+        else:
+            return False
+
+
+def plan(function: TaskFunction, name: str) -> Task:
+    """Everything about a function, computed once. TypeError says why something cannot be a task."""
+    if not callable(function):
+        raise TypeError(f"expected a function as a task, got {function!r}")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise TypeError(f"{name} is a generator function: a task returns once, it cannot yield")
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:
+        raise TypeError(f"{name} cannot be a task: {error}") from error
+    injected = {
+        parameter.name: parameter.default
+        for parameter in signature.parameters.values()
+        if isinstance(parameter.default, Dependency)
+    }
+    return Task(
+        name,
+        function,
+        signature,
+        returns_awaitable(function),
+        injected,
+        logged_parameters(signature, function),
+    )
+
+
+class Registry:
+    """Name → task. Registering a name again replaces it."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task] = {}
+
+    def register(self, function: TaskFunction, names: Iterable[str] | None = None) -> Task:
+        """Known under its own name, or under all of `names`; returns the plan of the first."""
+        plans: list[Task] = []
+        for name in names or [name_of(function)]:
+            known = self._tasks.get(name)
+            plans.append(known if known is not None and known.function is function else plan(function, name))
+        for each in plans:
+            self._tasks[each.name] = each
+        return plans[0]
+
+    def register_collection(self, reference: str) -> None:
+        """Everything in `module:collection`. ImportError, AttributeError or ValueError say what is missing."""
+        for function in load_collection(reference):
+            self.register(function)
+
+    def get(self, name: str) -> Task | None:
+        return self._tasks.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def functions(self) -> dict[str, TaskFunction]:
+        return {name: task.function for name, task in self._tasks.items()}
+
+
+def load_collection(reference: str) -> Iterable[TaskFunction]:
+    """Imports `module:collection`."""
+    module_name, colon, attribute = reference.partition(":")
+    if not (module_name and colon and attribute):
+        raise ValueError(f"expected module:collection, got {reference!r}")
+    module = import_module(module_name)
+    if not hasattr(module, attribute):
+        raise AttributeError(f"the module {module_name!r} has no collection {attribute!r}")
+    collection = getattr(module, attribute)
+    if callable(collection) or isinstance(collection, str) or not isinstance(collection, Iterable):
+        raise ValueError(f"expected {reference} to be a list of functions, found {collection!r}")
+    return collection  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,156 @@
+"""Adding, replacing, cancelling and clearing, as operations that either skin can perform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from docket import clock, payload
+from docket.errors import SchedulingFailed
+from docket.execution import Disposition, ExecutionState, TaskCall, fresh_key, moment_of
+from docket.registry import Registry, TaskFunction
+from docket.store import scripts
+from docket.store.keys import Keys
+from docket.store.requests import Operation
+
+CHUNK = 500
+"""Calls in one script: long enough to make the round trip cheap, short enough not to keep Redis from others (~8 ms)."""
+
+_DISPOSITIONS = {
+    b"scheduled": Disposition.SCHEDULED,
+    b"already": Disposition.ALREADY_SCHEDULED,
+    b"failed": Disposition.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """What came of one call. `refusal` is Redis's own sentence."""
+
+    disposition: Disposition
+    generation: int = 0
+    state: ExecutionState = ExecutionState.SCHEDULED
+    when: datetime | None = None
+    refusal: str | None = None
+
+    def raise_refusal(self, key: str) -> None:
+        if self.refusal is not None:
+            raise SchedulingFailed(f"cannot schedule {key!r}: {self.refusal}")
+
+
+def call_of(
+    registry: Registry,
+    function: TaskFunction | str,
+    when: datetime | None,
+    key: str | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> TaskCall:
+    """A call checked against the function's signature, where that is known (TypeError)."""
+    if isinstance(function, str):
+        task = registry.get(function)
+        name = function
+    else:
+        task = registry.register(function)
+        name = task.name
+    if task is not None:
+        task.check_call(args, kwargs)
+    return TaskCall(name, task and task.function, args, kwargs, fresh_key() if key is None else key, when)
+
+
+def check(function: TaskFunction | str, when: datetime | None, key: str | None) -> None:
+    """What is wrong before the arguments are known is said at once."""
+    moment_of(when)
+    if isinstance(function, str) and not function:
+        raise ValueError("expected the name of a task, got ''")
+    if key is not None and (not isinstance(key, str) or not key):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"expected a key of at least one character, got {key!r}")
+
+
+def body_of(registry: Registry, call: TaskCall) -> bytes:
+    task = registry.get(call.function_name)
+    return payload.dump_arguments(
+        call.args, call.kwargs, call.function_name, () if task is None else task.parameters
+    )
+
+
+def schedule(
+    keys: Keys,
+    calls: Sequence[tuple[TaskCall, bytes]],
+    ttl: timedelta,
+    *,
+    replace: bool = False,
+    inside: tuple[str, str] | None = None,
+    chunk: int = CHUNK,
+) -> Operation[list[Scheduled]]:
+    """Each call lies in the ledger, or its disposition says why not. `inside`: key and entry of the running execution
+    that asks; from there, adding its own key schedules its successor."""
+    verb = "replace" if replace else "add"
+    ttl_ms = clock.to_ms(ttl)
+    outcomes: list[Scheduled] = []
+    for start in range(0, len(calls), chunk):
+        replies = yield scripts.schedule(
+            keys,
+            (
+                (
+                    verb,
+                    call.key,
+                    call.function_name,
+                    body,
+                    moment_of(call.when),
+                    ttl_ms,
+                    inside[1] if inside is not None and inside[0] == call.key else "",
+                )
+                for call, body in calls[start : start + chunk]
+            ),
+        )
+        outcomes += [_parse(reply) for reply in replies]
+    return outcomes
+
+
+def _parse(reply: Sequence[bytes]) -> Scheduled:
+    disposition = _DISPOSITIONS[reply[0]]
+    if disposition is Disposition.FAILED:
+        return Scheduled(disposition, refusal=reply[1].decode(errors="replace"))
+    return Scheduled(
+        disposition,
+        int(reply[1] or 0),
+        ExecutionState(reply[2].decode()),
+        clock.from_us(int(reply[3])) if reply[3] else None,
+    )
+
+
+def cancel(keys: Keys, key: str) -> Operation[str | None]:
+    """Returns the state before."""
+    state = yield scripts.cancel(keys, key)
+    return None if state is None else state.decode()
+
+
+def clear(keys: Keys) -> Operation[int]:
+    """Everything that waits is cancelled, in batches; returns how many."""
+    total, cursor = 0, "d:"
+    while cursor:
+        cleared, following = yield scripts.clear(keys, cursor, 1000)
+        total += cleared
+        cursor = following.decode()
+    return total
+
+
+def retry_dead(keys: Keys, key: str) -> Operation[bool]:
+    reply = yield scripts.retry_dead(keys, key)
+    return bool(reply)
+
+
+def purge_dead(keys: Keys, dead: Sequence[str] | None) -> Operation[int]:
+    """These, or all."""
+    if dead is not None:
+        reply = yield scripts.purge_dead(keys, dead) if dead else scripts.purge_dead(keys, most=0)
+        return int(reply)
+    total = 0
+    while True:
+        purged = yield scripts.purge_dead(keys)
+        total += purged
+        if purged < 1000:
+            return total

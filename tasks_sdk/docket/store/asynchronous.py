@@ -1,0 +1,82 @@
+"""The skin for event loops: performs operations on a `redis.asyncio` client."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+from docket.store.connect import BROKEN, Address, async_client, is_final, translating
+from docket.store.listener import Listener, Subscription
+from docket.store.requests import Commands, NextEvent, Operation
+from docket.store.scripts import Call
+
+T = TypeVar("T")
+
+
+class AsyncStore:
+    """A few connections, shared by everybody in this event loop."""
+
+    def __init__(self, address: Address, *, connections: int = 8, **options: Any) -> None:
+        self.address = address
+        self.client = async_client(address, connections, **options)
+        # A listening connection is silent for as long as nothing happens.
+        self._quiet_client = async_client(address, 1, socket_timeout=None)
+        self.listener = Listener(self._quiet_client)
+
+    async def perform(self, operation: Operation[T]) -> T:
+        """Carries an operation out. Raises ConnectionFailed or AuthenticationFailed, never waits for ever on a dead Redis."""
+        subscription: Subscription | None = None
+        reply: Any = None
+        try:
+            with translating(self.address.url):
+                while True:
+                    try:
+                        request = operation.send(reply)
+                    except StopIteration as stop:
+                        return stop.value
+                    if isinstance(request, NextEvent):
+                        if subscription is None:
+                            subscription = await self.listener.subscribe(request.channels)
+                        reply = await subscription.next(request.timeout)
+                    else:
+                        reply = await self.ask(request)
+        finally:
+            if subscription is not None:
+                await subscription.close()
+
+    async def ask(self, request: Call | Commands) -> Any:
+        """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""
+        try:
+            return await self._ask_once(request)
+        except BROKEN as error:
+            if is_final(error) or isinstance(error, TimeoutError):
+                raise
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+            return await self._ask_once(request)
+
+    async def _ask_once(self, request: Call | Commands) -> Any:
+        if isinstance(request, Call):
+            return await run_script(self.client, request)
+        if len(request.commands) == 1:
+            return [await self.client.execute_command(*request.commands[0])]
+        pipeline = self.client.pipeline(transaction=False)
+        for command in request.commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute()
+
+    async def close(self) -> None:
+        await self.listener.close()
+        await self.client.aclose()
+        await self.client.connection_pool.disconnect()
+        await self._quiet_client.aclose()
+        await self._quiet_client.connection_pool.disconnect()
+
+
+async def run_script(client: redis.asyncio.Redis, call: Call) -> Any:
+    """By its digest; Redis forgets scripts when it restarts, then by its text."""
+    try:
+        return await client.execute_command("EVALSHA", call.script.sha, 1, call.stream, *call.arguments)
+    except NoScriptError:
+        return await client.execute_command("EVAL", call.script.source, 1, call.stream, *call.arguments)

@@ -1,0 +1,109 @@
+"""The skin for threads: performs the same operations on a blocking client, without any event loop."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import NoScriptError
+
+from docket import clock
+from docket.store.connect import BROKEN, Address, blocking_client, is_final, translating
+from docket.store.requests import SUBSCRIBED, Commands, NextEvent, Operation
+from docket.store.scripts import Call
+
+T = TypeVar("T")
+
+
+class BlockingStore:
+    """A few connections, shared by the threads of this process."""
+
+    def __init__(self, address: Address, *, connections: int = 8, **options: Any) -> None:
+        self.address = address
+        self.client = blocking_client(address, connections, **options)
+        # Each waiting thread listens on a connection of its own; they are few, and silent until something happens.
+        self._quiet_client = redis.Redis.from_pool(
+            redis.ConnectionPool.from_url(
+                address.url,
+                **{**self.client.connection_pool.connection_kwargs, "socket_timeout": None},  # pyright: ignore
+            )
+        )
+
+    def perform(self, operation: Operation[T]) -> T:
+        """Carries an operation out. Raises ConnectionFailed or AuthenticationFailed, never waits for ever on a dead Redis."""
+        listening: _Listening | None = None
+        reply: Any = None
+        try:
+            with translating(self.address.url):
+                while True:
+                    try:
+                        request = operation.send(reply)
+                    except StopIteration as stop:
+                        return stop.value
+                    if isinstance(request, NextEvent):
+                        if listening is None:
+                            listening = _Listening(self._quiet_client, request.channels)
+                        reply = listening.next(request.timeout)
+                    else:
+                        reply = self.ask(request)
+        finally:
+            if listening is not None:
+                listening.close()
+
+    def ask(self, request: Call | Commands) -> Any:
+        """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""
+        try:
+            return self._ask_once(request)
+        except BROKEN as error:
+            if is_final(error) or isinstance(error, TimeoutError):
+                raise
+            self.client.connection_pool.disconnect(inuse_connections=False)
+            return self._ask_once(request)
+
+    def _ask_once(self, request: Call | Commands) -> Any:
+        if isinstance(request, Call):
+            return run_script(self.client, request)
+        if len(request.commands) == 1:
+            return [self.client.execute_command(*request.commands[0])]
+        pipeline = self.client.pipeline(transaction=False)
+        for command in request.commands:
+            pipeline.execute_command(*command)
+        return pipeline.execute()
+
+    def close(self) -> None:
+        for client in (self.client, self._quiet_client):
+            client.close()
+            client.connection_pool.disconnect()
+
+
+class _Listening:
+    def __init__(self, client: redis.Redis, channels: tuple[str, ...]) -> None:
+        self._pubsub: Any = client.pubsub()
+        self._pubsub.subscribe(*channels)
+        self._unconfirmed = len(channels)
+
+    def next(self, timeout: float | None) -> tuple[str, bytes] | object | None:
+        until = None if timeout is None else clock.monotonic() + timeout
+        while True:
+            left = None if until is None else max(0.0, until - clock.monotonic())
+            message = self._pubsub.get_message(timeout=left)
+            if message is None:
+                if until is not None and clock.monotonic() >= until:
+                    return None
+            elif message["type"] == "message":
+                return message["channel"].decode(), message["data"]
+            elif message["type"] == "subscribe":
+                self._unconfirmed -= 1
+                if self._unconfirmed == 0:
+                    return SUBSCRIBED
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+
+def run_script(client: redis.Redis, call: Call) -> Any:
+    """By its digest; Redis forgets scripts when it restarts, then by its text."""
+    try:
+        return client.execute_command("EVALSHA", call.script.sha, 1, call.stream, *call.arguments)
+    except NoScriptError:
+        return client.execute_command("EVAL", call.script.source, 1, call.stream, *call.arguments)

@@ -1,0 +1,163 @@
+"""From a URL to Redis clients with few connections, explicit timeouts and no retries stacked on ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import redis
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.connection import parse_url as parse_redis_url
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed, DocketError
+from docket.store.servers import EmbeddedServer, acquire
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+OWN_SCHEMES = ("memory", "embedded")
+
+CONNECT_TIMEOUT = 5.0
+REPLY_TIMEOUT = 30.0
+"""Seconds until a reply is given up on. Longer than any script of ours takes, shorter than a person's patience."""
+
+# redis-py's own defaults would retry ten times with growing pauses, inside every try of ours.
+_OPTIONS: dict[str, Any] = {
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_timeout": REPLY_TIMEOUT,
+    "health_check_interval": 0,
+    "protocol": 2,
+    "decode_responses": False,
+    "encoding_errors": "surrogateescape",
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where Redis is, checked: `url` is what redis-py understands, `server` what we started for it (or attached to)."""
+
+    url: str
+    server: EmbeddedServer | None = None
+
+
+def check(url: str) -> str:
+    """The URL's scheme, or BadURL with a sentence. Nothing is opened."""
+    if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise BadURL(f"expected a URL as text, got {url!r}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise BadURL(f"cannot read the Redis URL {hide_password(url)!r}: {error}") from error
+    if parts.scheme not in (*REDIS_SCHEMES, *OWN_SCHEMES):
+        raise BadURL(
+            f"expected a URL that begins with redis://, rediss://, unix://, memory:// or embedded://, got {hide_password(url)!r}"
+        )
+    if parts.scheme in ("redis", "rediss"):
+        database = parts.path.strip("/")
+        if database and not database.isdigit():
+            raise BadURL(
+                f"expected a database number after the host, got {database!r} in {hide_password(url)!r}"
+            )
+        if port == 0:
+            raise BadURL(f"expected a port between 1 and 65535 in {hide_password(url)!r}, got 0")
+        try:
+            parse_redis_url(url)
+        except (ValueError, TypeError) as error:
+            raise BadURL(f"cannot read the Redis URL {hide_password(url)!r}: {error}") from error
+    return parts.scheme
+
+
+def hide_password(url: str) -> str:
+    """The URL as it may be printed."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(unreadable URL)"
+    if "@" in parts.netloc:
+        parts = parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2])
+    if "password" in parse_qs(parts.query):
+        parts = parts._replace(query="***")
+    return urlunsplit(parts)
+
+
+def resolve(url: str) -> Address:
+    """Starts or attaches to our own server where the URL asks for one. Blocks for as long as that takes (< 10 s)."""
+    if check(url) in OWN_SCHEMES:
+        server = acquire(url)
+        return Address(f"unix://{server.socket_path}", server)
+    return Address(url)
+
+
+def _options(address: Address, options: dict[str, Any]) -> dict[str, Any]:
+    network = {} if address.url.startswith("unix:") else {"socket_keepalive": True}
+    return {**_OPTIONS, **network, **options}
+
+
+def async_client(
+    address: Address, connections: int, *, wait: float = 60.0, **options: Any
+) -> redis.asyncio.Redis:
+    """A client whose callers wait for one of `connections` connections, `wait` seconds at most."""
+    retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        address.url, max_connections=connections, timeout=wait, retry=retry, **_options(address, options)
+    )
+    client = redis.asyncio.Redis.from_pool(pool)
+    # Replies as Redis sends them: what they mean is known where the request was made.
+    client.response_callbacks.clear()
+    return client
+
+
+def blocking_client(address: Address, connections: int, *, wait: float = 60.0, **options: Any) -> redis.Redis:
+    """The same for threads."""
+    pool = redis.BlockingConnectionPool.from_url(
+        address.url,
+        max_connections=connections,
+        timeout=wait,
+        retry=Retry(NoBackoff(), 0),
+        **_options(address, options),
+    )
+    client = redis.Redis.from_pool(pool)
+    client.response_callbacks.clear()
+    return client
+
+
+def translated(error: Exception, url: str) -> DocketError | None:
+    """The error of ours that says what this one of redis-py means, or None if it is none of the connection's."""
+    where = hide_password(url)
+    if isinstance(error, exceptions.AuthenticationError):
+        return AuthenticationFailed(f"Redis at {where} refused the user name or password: {error}")
+    if isinstance(error, exceptions.ResponseError) and str(error).startswith(("NOAUTH", "WRONGPASS")):
+        return AuthenticationFailed(f"Redis at {where} asks for a password: {error}")
+    if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)):
+        return ConnectionFailed(f"cannot reach Redis at {where}: {error or type(error).__name__}")
+    return None
+
+
+@contextmanager
+def translating(url: str) -> Iterator[None]:
+    """Errors of the connection leave as ours."""
+    try:
+        yield
+    except DocketError:
+        raise
+    except (exceptions.RedisError, OSError) as error:
+        ours = translated(error, url)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+"""What a lost, refused or silent connection raises; AuthenticationError is one of them and is told apart by `is_final`."""
+
+
+def is_final(error: BaseException) -> bool:
+    """True if trying again at once cannot help."""
+    return isinstance(
+        error, (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.MaxConnectionsError)
+    )

@@ -1,0 +1,115 @@
+"""Every key and channel that a docket uses in Redis; the docstrings are the catalogue.
+
+The scripts derive the same names from the prefix (`lua/_house.lua`). User text always follows a fixed word, so that
+no task key, task name or worker name can touch a key of ours.
+"""
+
+from __future__ import annotations
+
+GROUP = "docket-workers"
+LANES = "rd"
+"""The lanes in the order in which every worker serves them: redelivered work goes first."""
+SUSPECTS = "s"
+
+
+class Keys:
+    """The names of one docket. On a cluster the prefix stands in braces, so that all lie in one hash slot."""
+
+    def __init__(self, name: str, *, clustered: bool = False) -> None:
+        self.prefix = f"{{{name}}}" if clustered else name
+
+    @property
+    def stream(self) -> str:
+        """stream · what is due: key and generation. Written by schedule, promote, retry; an entry goes when its
+        execution is settled. Lane `d`."""
+        return f"{self.prefix}:stream"
+
+    @property
+    def redelivered(self) -> str:
+        """stream · what somebody had claimed and gave back; served first. Lane `r`."""
+        return f"{self.prefix}:stream:redelivered"
+
+    @property
+    def suspects(self) -> str:
+        """stream · what was running when its worker died; each is run alone. Lane `s`."""
+        return f"{self.prefix}:stream:suspects"
+
+    def lane(self, lane: str) -> str:
+        return {"d": self.stream, "r": self.redelivered, SUSPECTS: self.suspects}[lane]
+
+    @property
+    def queue(self) -> str:
+        """zset · the future: key by due time in microseconds. Written by schedule and retry, emptied by promote."""
+        return f"{self.prefix}:queue"
+
+    def runs(self, key: str) -> str:
+        """hash · the record of an execution. Lives while the execution does, then for `execution_ttl`; a dead letter's
+        stays until it is retried or purged."""
+        return f"{self.prefix}:runs:{key}"
+
+    def results(self, key: str) -> str:
+        """string · the result or the exception; expires with the record."""
+        return f"{self.prefix}:results:{key}"
+
+    def progress(self, key: str) -> str:
+        """hash · progress of a running execution; deleted when it ends."""
+        return f"{self.prefix}:progress:{key}"
+
+    @property
+    def deferred(self) -> str:
+        """set · keys that are due but wait for an earlier body of the same key to end; settlement empties it."""
+        return f"{self.prefix}:deferred"
+
+    @property
+    def dead(self) -> str:
+        """zset · dead letters: key by the moment they were set aside, in microseconds."""
+        return f"{self.prefix}:dead"
+
+    def orphans(self, task: str) -> str:
+        """set · dead letters that only lack a worker knowing this task; emptied when one enlists."""
+        return f"{self.prefix}:orphans:{task}"
+
+    @property
+    def generations(self) -> str:
+        """string · the last generation given to any execution of this docket; never expires."""
+        return f"{self.prefix}:generations"
+
+    @property
+    def workers(self) -> str:
+        """zset · the roll: worker id by the moment its lease lapses, in milliseconds of Redis's clock."""
+        return f"{self.prefix}:workers"
+
+    def worker(self, worker_id: str) -> str:
+        """hash · host, process, tasks of one worker; deleted when it leaves or its lease lapses."""
+        return f"{self.prefix}:worker:{worker_id}"
+
+    def tasks(self, task: str) -> str:
+        """set · the ids of the workers that know this task; they go as their workers go."""
+        return f"{self.prefix}:tasks:{task}"
+
+    @property
+    def timekeeper(self) -> str:
+        """string · the worker that wakes exactly at the next due time; expires after a minute."""
+        return f"{self.prefix}:timekeeper"
+
+    @property
+    def strikes(self) -> str:
+        """stream · the rules of what must not run, replayed by everyone."""
+        return f"{self.prefix}:strikes"
+
+    def state_channel(self, key: str) -> str:
+        """channel · state events of one execution, in the documented JSON."""
+        return f"{self.prefix}:state:{key}"
+
+    def progress_channel(self, key: str) -> str:
+        """channel · progress events of one execution, in the documented JSON."""
+        return f"{self.prefix}:progress:{key}"
+
+    @property
+    def signals(self) -> str:
+        """channel · `due:MICROSECONDS`: something is due earlier than anybody knew; `look:LANE`: something lies there."""
+        return f"{self.prefix}:signals"
+
+    def signals_of(self, worker_id: str) -> str:
+        """channel · `stop:ENTRY`: the body of that delivery shall stop."""
+        return f"{self.prefix}:signals:{worker_id}"

@@ -1,0 +1,69 @@
+-- queued → running: an entry that was delivered to this worker becomes its claim. Needs: _house, _events, _lines;
+-- worker_id, worker_name. A claim is a row of nine in `claimed`, as docket/message.py reads it.
+local claimed = {}
+
+local function add_claim(entry, key, r)
+  local n = #claimed
+  claimed[n + 1] = entry
+  claimed[n + 2] = key
+  for i = 3, 9 do
+    claimed[n + i] = r[i]
+  end
+end
+
+local function claim(entry, key)
+  if not key then
+    return set_garbage_aside(entry, "not an entry of a docket: it names no key")
+  end
+  local r = redis.pcall("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
+    "redelivered", "crashes", "ttl_ms", "worker")
+  if r.err then
+    return set_garbage_aside(entry, "the record of '" .. key .. "' is not a hash: " .. r.err)
+  elseif not r[1] then
+    return set_garbage_aside(entry, "no record of the execution '" .. key .. "' exists")
+  elseif r[2] ~= entry then
+    return take_out(entry)
+  elseif r[1] == "running" and r[11] == worker_id then
+    return add_claim(entry, key, r)
+  elseif r[1] ~= "queued" then
+    return take_out(entry)
+  end
+  redis.call("HSET", runs .. key, "state", "running", "worker", worker_id, "started_us", now_text)
+  if r[10] ~= "0" then
+    announce(key, "running", r[5], worker_name, now_moment, "null")
+  end
+  add_claim(entry, key, r)
+end
+
+-- Streams can vanish under us (FLUSHDB, a restore): a missing group is made anew instead of failing for ever.
+local function read_group(lane, most, from)
+  local reply = redis.pcall("XREADGROUP", "GROUP", group, worker_id, "COUNT", most, "STREAMS", lanes[lane], from)
+  if reply and reply.err then
+    if not string.find(reply.err, "NOGROUP", 1, true) then
+      error(reply.err)
+    end
+    redis.call("XGROUP", "CREATE", lanes[lane], group, "0", "MKSTREAM")
+    reply = redis.call("XREADGROUP", "GROUP", group, worker_id, "COUNT", most, "STREAMS", lanes[lane], from)
+  end
+  return reply and reply[1] and reply[1][2] or {}
+end
+
+local function key_of(fields)
+  for i = 1, #(fields or {}), 2 do
+    if fields[i] == "k" then
+      return fields[i + 1]
+    end
+  end
+end
+
+-- → how many entries were read
+local function claim_new(lane, most)
+  if most <= 0 then
+    return 0
+  end
+  local entries = read_group(lane, most, ">")
+  for _, item in ipairs(entries) do
+    claim(lane .. ":" .. item[1], key_of(item[2]))
+  end
+  return #entries
+end

@@ -1,0 +1,49 @@
+-- State events in the documented JSON, all eight fields each time. Needs: _house.
+local dates = {}
+
+-- Days since 1970 → "2025-01-15" (Howard Hinnant, chrono-compatible low-level date algorithms)
+local function date_of(day)
+  local z = day + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format("%04d-%02d-%02d", year, month, doy - math.floor((153 * mp + 2) / 5) + 1)
+end
+
+local function moment(us)
+  if not us then
+    return "null"
+  end
+  us = tonumber(us)
+  local micro = us % 1000000
+  local seconds = (us - micro) / 1000000
+  local day = math.floor(seconds / 86400)
+  local date = dates[day]
+  if not date then
+    date = date_of(day)
+    dates[day] = date
+  end
+  local rest = seconds - day * 86400
+  return string.format('"%sT%02d:%02d:%02d.%06dZ"', date, math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, micro)
+end
+
+local now_moment = moment(now_us)
+
+-- A worker id is the worker's name, "/", and what tells its incarnations apart.
+local function quoted_name(worker_id)
+  if not worker_id then
+    return "null"
+  end
+  return cjson.encode((string.gsub(worker_id, "/[^/]*$", "")))
+end
+
+local function announce(key, state, when_us, name, started, completed, problem)
+  redis.call("PUBLISH", state_channel .. key,
+    '{"type":"state","key":' .. cjson.encode(key) .. ',"state":"' .. state .. '","when":' .. moment(when_us)
+    .. ',"worker":' .. name .. ',"started_at":' .. started .. ',"completed_at":' .. completed
+    .. ',"error":' .. (problem and cjson.encode(problem) or "null") .. "}")
+end

@@ -1,0 +1,75 @@
+-- running → queued | failed (dead letter); queued (delivered, unclaimed) → queued: a worker has left or died, and all
+-- that was delivered to it goes to others. Needs: _house, _events, _lines; max_crashes.
+
+-- `begun` nil: nobody knows what had begun, so everything that was claimed counts as begun.
+local function give_over(entry, key, cause, begun, tally)
+  local record = runs .. key
+  local r = redis.call("HMGET", record, "state", "entry", "busy", "generation", "crashes", "when_us", "ttl_ms", "worker",
+    "started_us")
+  if r[3] == entry then
+    return release(key)
+  elseif r[2] ~= entry then
+    return
+  end
+  local lane = r[5] and "s" or "r"
+  if r[1] == "running" and (not begun or begun[entry]) then
+    local crashes = (tonumber(r[5]) or 0) + 1
+    redis.call("HSET", record, "crashes", crashes)
+    if crashes >= max_crashes then
+      set_aside(key, "its worker died " .. crashes .. " times while running it, most recently: " .. cause, r[6], r[8], r[9])
+      tally.dead[#tally.dead + 1] = key
+      return
+    end
+    redis.call("HINCRBY", record, "redelivered", 1)
+    lane = "s"
+    tally.suspects = tally.suspects + 1
+  elseif r[1] == "running" or r[1] == "queued" then
+    if r[1] == "running" then
+      redis.call("HINCRBY", record, "redelivered", 1)
+    end
+    tally.returned = tally.returned + 1
+  else
+    return
+  end
+  redis.call("HSET", record, "state", "queued", "entry", put_in_line(lane, key, r[4]))
+  if r[7] ~= "0" and r[1] == "running" then
+    announce(key, "queued", r[6], "null", "null", "null")
+  end
+end
+
+local function strike_off(worker_id)
+  redis.call("ZREM", workers_key, worker_id)
+  local tasks = redis.call("HGET", worker_hash .. worker_id, "tasks")
+  for _, name in ipairs(tasks and cjson.decode(tasks) or {}) do
+    redis.call("SREM", known_tasks .. name, worker_id)
+  end
+  redis.call("DEL", worker_hash .. worker_id)
+end
+
+local function hand_over(worker_id, cause, begun)
+  local tally = { returned = 0, suspects = 0, dead = {} }
+  for lane, stream in pairs(lanes) do
+    local pending = redis.pcall("XPENDING", stream, group, "-", "+", 10000, worker_id)
+    if not pending.err then
+      for _, item in ipairs(pending) do
+        local entry = lane .. ":" .. item[1]
+        local found = redis.call("XRANGE", stream, item[1], item[1])[1]
+        local key
+        for i = 1, found and #found[2] or 0, 2 do
+          key = found[2][i] == "k" and found[2][i + 1] or key
+        end
+        if key then
+          give_over(entry, key, cause, begun, tally)
+        elseif found then
+          set_garbage_aside(entry, "not an entry of a docket: it names no key")
+        end
+        take_out(entry)
+      end
+      redis.call("XGROUP", "DELCONSUMER", stream, group, worker_id)
+    end
+  end
+  strike_off(worker_id)
+  -- Perhaps only the dead worker knew of the next due time: the others shall look again.
+  redis.call("PUBLISH", signals_channel, "due:" .. (redis.call("ZRANGE", queue_key, 0, 0, "WITHSCORES")[2] or "0"))
+  return { worker_id, tally.returned, tally.suspects, tally.dead }
+end

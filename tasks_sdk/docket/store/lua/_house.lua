@@ -1,0 +1,33 @@
+-- The names of one docket's keys, and the moment this script runs. Needs: stream_key, prefix.
+-- KEYS carries the stream (all of a docket's keys share its hash slot); the others are derived here and nowhere else.
+local group = "docket-workers"
+local lanes = { d = stream_key, r = stream_key .. ":redelivered", s = stream_key .. ":suspects" }
+local queue_key = prefix .. ":queue"
+local runs = prefix .. ":runs:"
+local results = prefix .. ":results:"
+local progress = prefix .. ":progress:"
+local state_channel = prefix .. ":state:"
+local signals_channel = prefix .. ":signals"
+local generations_key = prefix .. ":generations"
+local deferred_key = prefix .. ":deferred"
+local dead_key = prefix .. ":dead"
+local orphans = prefix .. ":orphans:"
+local workers_key = prefix .. ":workers"
+local worker_hash = prefix .. ":worker:"
+local known_tasks = prefix .. ":tasks:"
+local timekeeper_key = prefix .. ":timekeeper"
+
+local time = redis.call("TIME")
+local now_us = time[1] * 1000000 + time[2]
+
+-- Lua numbers are doubles: exact for microseconds until the year 2255, but tostring() would print 1.7e+15.
+local function int(number)
+  return string.format("%.0f", number)
+end
+
+local now_text = int(now_us)
+
+-- "d:1700000000000-0" → the stream of that lane, and the id within it
+local function where(entry)
+  return lanes[string.sub(entry, 1, 1)], string.sub(entry, 3)
+end

@@ -1,0 +1,65 @@
+-- How an execution stands in line, leaves it, and ends. Needs: _house, _events.
+
+-- The entry tells the delivery: each time an execution is put in line it gets another one, so whoever still holds an
+-- older entry is fenced by it. `generation` rides along for whoever reads the stream by eye.
+-- Idle workers block on the main lane only; that something lies in another one, rare as it is, is called out to all.
+local function put_in_line(lane, key, generation)
+  if lane ~= "d" then
+    redis.call("PUBLISH", signals_channel, "look:" .. lane)
+  end
+  return lane .. ":" .. redis.call("XADD", lanes[lane], "*", "k", key, "g", generation)
+end
+
+local function take_out(entry)
+  local stream, id = where(entry)
+  if stream then
+    redis.call("XACK", stream, group, id)
+    redis.call("XDEL", stream, id)
+  end
+end
+
+local function in_line(entry)
+  local stream, id = where(entry)
+  return stream and #redis.call("XRANGE", stream, id, id) > 0
+end
+
+-- Ended records live for the time their client asked for; zero means that nothing remains.
+local function let_expire(key, ttl_ms)
+  if tonumber(ttl_ms or 0) > 0 then
+    redis.call("PEXPIRE", runs .. key, ttl_ms)
+  else
+    redis.call("DEL", runs .. key)
+  end
+end
+
+-- any → failed, kept without expiry until somebody retries or purges it
+local function set_aside(key, cause, when_us, worker_id, started_us)
+  redis.call("HSET", runs .. key, "state", "failed", "error", cause, "completed_us", now_text, "dead", "1")
+  redis.call("PERSIST", runs .. key)
+  redis.call("ZADD", dead_key, now_text, key)
+  announce(key, "failed", when_us, quoted_name(worker_id), moment(started_us), now_moment, cause)
+end
+
+-- What is in the stream but no execution of ours: kept as a dead letter of its own, so that somebody can look at it.
+local function set_garbage_aside(entry, cause)
+  local stream, id = where(entry)
+  local found = stream and redis.call("XRANGE", stream, id, id)[1]
+  local key = "garbage:" .. entry
+  redis.call("HSET", runs .. key, "function", "", "generation", "0", "when_us", now_text,
+    "body", "j" .. cjson.encode(found and found[2] or {}))
+  set_aside(key, cause, now_text, false, false)
+  take_out(entry)
+end
+
+-- The earlier body of this key has ended: what had to wait for it goes in line.
+local function release(key)
+  local record = runs .. key
+  local r = redis.call("HMGET", record, "state", "deferred", "generation", "ttl_ms")
+  redis.call("HDEL", record, "busy", "stop", "deferred")
+  if r[2] then
+    redis.call("SREM", deferred_key, key)
+    redis.call("HSET", record, "entry", put_in_line("d", key, r[3]))
+  elseif r[1] == "cancelled" then
+    let_expire(key, r[4])
+  end
+end

@@ -1,0 +1,120 @@
+-- running → completed | failed | cancelled | scheduled | queued (retry, interrupted, returned) | failed (dead letter)
+-- Needs: _house, _events, _lines; worker_id.
+-- Fenced: the record must still name this entry. Every redelivery, replacement and cancellation gives the record
+-- another entry or none, so a settlement that comes late, or comes twice, changes nothing.
+local worker_name = quoted_name(worker_id)
+local acknowledged = { d = {}, r = {}, s = {} }
+
+local function acknowledge_settled()
+  for lane, ids in pairs(acknowledged) do
+    if #ids > 0 then
+      redis.call("XACK", lanes[lane], group, unpack(ids))
+      redis.call("XDEL", lanes[lane], unpack(ids))
+    end
+  end
+end
+
+-- running → scheduled | queued: another attempt of the same generation
+local function retry(key, r, delay_us, counted)
+  local record = runs .. key
+  local due = now_us + delay_us
+  local due_text = int(due)
+  if counted then
+    redis.call("HSET", record, "attempt", (tonumber(r[6]) or 1) + 1)
+  end
+  redis.call("HDEL", record, "entry", "crashes")
+  local state = "scheduled"
+  if delay_us > 0 then
+    redis.call("ZADD", queue_key, due_text, key)
+    redis.call("HSET", record, "state", state, "when_us", due_text)
+  else
+    state = "queued"
+    redis.call("HSET", record, "state", state, "when_us", due_text, "entry", put_in_line("d", key, r[7]))
+  end
+  if r[3] ~= "0" then
+    announce(key, state, due_text, "null", "null", "null")
+  end
+end
+
+-- running → queued, in front of everybody else, without losing an attempt; a suspect stays one
+local function give_back(key, r, begun)
+  local record = runs .. key
+  redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[10] and "s" or "r", key, r[7]))
+  if begun then
+    redis.call("HINCRBY", record, "redelivered", 1)
+  end
+  if r[3] ~= "0" then
+    announce(key, "queued", r[4], "null", "null", "null")
+  end
+end
+
+-- running → completed | failed | cancelled
+local function finish(key, r, state, problem, kind, payload)
+  local record = runs .. key
+  local keep = r[3] ~= "0"
+  if r[8] then
+    redis.call("DEL", progress .. key)
+  end
+  if not keep then
+    redis.call("DEL", record)
+    return
+  end
+  if payload ~= "" then
+    redis.call("SET", results .. key, payload, "PX", r[3])
+    redis.call("HSET", record, "state", state, "completed_us", now_text, "result", kind)
+  else
+    redis.call("HSET", record, "state", state, "completed_us", now_text)
+  end
+  if problem then
+    redis.call("HSET", record, "error", problem)
+  end
+  redis.call("PEXPIRE", record, r[3])
+  announce(key, state, r[4], worker_name, moment(r[5]), now_moment, problem)
+end
+
+-- A task nobody here knows. If another worker knows it, that one shall have it; else it waits among the dead letters
+-- for a worker that does.
+local function orphan(key, r, cause)
+  local name = redis.call("HGET", runs .. key, "function")
+  if redis.call("EXISTS", known_tasks .. name) == 1 then
+    return retry(key, r, 250000, false)
+  end
+  set_aside(key, cause, r[4], worker_id, r[5])
+  redis.call("SADD", orphans .. name, key)
+end
+
+-- → 1 settled, 0 refused (fenced), 2 superseded: the key has gone on to another call, or was cancelled meanwhile
+local function settle(entry, key, outcome, a, b)
+  local lane = acknowledged[string.sub(entry, 1, 1)]
+  lane[#lane + 1] = string.sub(entry, 3)
+  local r = redis.pcall("HMGET", runs .. key, "entry", "busy", "ttl_ms", "when_us", "started_us", "attempt", "generation",
+    "progress", "state", "crashes")
+  if r.err then
+    return 0
+  elseif r[2] == entry then
+    release(key)
+    return 2
+  elseif r[1] ~= entry or r[9] ~= "running" then
+    return 0
+  end
+  if outcome == "completed" then
+    finish(key, r, "completed", false, "value", a)
+  elseif outcome == "failed" then
+    finish(key, r, "failed", a, "exception", b)
+  elseif outcome == "retry" then
+    retry(key, r, tonumber(a), true)
+  elseif outcome == "cancelled" then
+    finish(key, r, "cancelled", a ~= "" and a, "", "")
+  elseif outcome == "interrupted" then
+    give_back(key, r, true)
+  elseif outcome == "returned" then
+    give_back(key, r, false)
+  elseif outcome == "unknown" then
+    orphan(key, r, a)
+  elseif outcome == "dead" then
+    set_aside(key, a, r[4], worker_id, r[5])
+  else
+    error("no such outcome: " .. outcome)
+  end
+  return 1
+end

@@ -1,0 +1,43 @@
+-- scheduled | queued | running → cancelled
+local stream_key = KEYS[1]
+local prefix = ARGV[1]
+local key = ARGV[2]
+local reason = ARGV[3]
+--@include "_house"
+--@include "_events"
+--@include "_lines"
+
+local record = runs .. key
+local r = redis.call("HMGET", record, "state", "entry", "worker", "deferred", "ttl_ms", "when_us", "started_us", "busy")
+local state = r[1]
+if state == "scheduled" then
+  redis.call("ZREM", queue_key, key)
+elseif state == "queued" then
+  if r[4] then
+    redis.call("SREM", deferred_key, key)
+    redis.call("HDEL", record, "deferred")
+  elseif r[2] then
+    take_out(r[2])
+  end
+elseif state ~= "running" then
+  return state
+end
+
+redis.call("HSET", record, "state", "cancelled", "completed_us", now_text)
+if reason ~= "" then
+  redis.call("HSET", record, "error", reason)
+end
+redis.call("HDEL", record, "entry")
+if state == "running" then
+  -- The mark is durable, the signal is quick: whoever misses the signal finds the mark.
+  redis.call("HSET", record, "busy", r[2], "stop", r[2])
+  redis.call("PUBLISH", signals_channel .. ":" .. r[3], "stop:" .. r[2])
+end
+if r[5] ~= "0" then
+  announce(key, "cancelled", r[6], state == "running" and quoted_name(r[3]) or "null",
+    state == "running" and moment(r[7]) or "null", now_moment, reason ~= "" and reason)
+end
+if state ~= "running" and not r[8] then
+  let_expire(key, r[5])
+end
+return state

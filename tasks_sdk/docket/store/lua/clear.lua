@@ -1,0 +1,64 @@
+-- scheduled | queued → cancelled, a batch at a time; running work is left alone
+local stream_key = KEYS[1]
+local prefix = ARGV[1]
+local cursor = ARGV[2]
+local most = tonumber(ARGV[3])
+--@include "_house"
+--@include "_events"
+--@include "_lines"
+
+-- → whether it was cancelled
+local function cancel_waiting(key, entry)
+  local record = runs .. key
+  local r = redis.call("HMGET", record, "state", "entry", "ttl_ms", "when_us", "busy")
+  if entry and r[2] ~= entry then
+    return false
+  elseif r[1] ~= "queued" and r[1] ~= "scheduled" then
+    return false
+  end
+  if entry then
+    take_out(entry)
+  end
+  redis.call("HSET", record, "state", "cancelled", "completed_us", now_text)
+  redis.call("HDEL", record, "entry", "deferred")
+  if r[3] ~= "0" then
+    announce(key, "cancelled", r[4], "null", "null", now_moment)
+  end
+  if not r[5] then
+    let_expire(key, r[3])
+  end
+  return true
+end
+
+local cleared = 0
+local function clear(key, entry)
+  if cancel_waiting(key, entry) then
+    cleared = cleared + 1
+  end
+end
+
+for _, key in ipairs(redis.call("ZRANGE", queue_key, 0, most - 1)) do
+  redis.call("ZREM", queue_key, key)
+  clear(key)
+end
+for _, key in ipairs(redis.call("SPOP", deferred_key, most)) do
+  clear(key)
+end
+-- Running entries stay in the stream, so the way through it is by cursor: "d:ID" is where the next batch begins.
+local lane, from = string.sub(cursor, 1, 1), string.sub(cursor, 3)
+local items = redis.call("XRANGE", lanes[lane], from == "" and "-" or "(" .. from, "+", "COUNT", most)
+for _, item in ipairs(items) do
+  local key
+  for i = 1, #item[2], 2 do
+    key = item[2][i] == "k" and item[2][i + 1] or key
+  end
+  if key then
+    clear(key, lane .. ":" .. item[1])
+  end
+end
+local following = { d = "r:", r = "s:", s = "" }
+local beyond = #items == most and lane .. ":" .. items[#items][1] or following[lane]
+if beyond == "" and redis.call("ZCARD", queue_key) + redis.call("SCARD", deferred_key) > 0 then
+  beyond = "s:"
+end
+return { cleared, beyond }

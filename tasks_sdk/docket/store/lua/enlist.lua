@@ -1,0 +1,40 @@
+-- a worker joins the roll; dead letters that only lacked a worker knowing their task go back in line (failed → queued)
+local stream_key = KEYS[1]
+local prefix = ARGV[1]
+local worker_id = ARGV[2]
+local lease_ms = tonumber(ARGV[3])
+local host = ARGV[4]
+local process = ARGV[5]
+local concurrency = ARGV[6]
+--@include "_house"
+--@include "_events"
+--@include "_lines"
+
+for _, stream in pairs(lanes) do
+  redis.pcall("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")
+end
+redis.call("ZADD", workers_key, math.floor(now_us / 1000) + lease_ms, worker_id)
+local tasks = {}
+for i = 7, #ARGV do
+  tasks[#tasks + 1] = ARGV[i]
+  redis.call("SADD", known_tasks .. ARGV[i], worker_id)
+end
+redis.call("HSET", worker_hash .. worker_id, "host", host, "process", process, "concurrency", concurrency,
+  "started_us", now_text, "seen_us", now_text, "tasks", #tasks > 0 and cjson.encode(tasks) or "[]")
+
+local adopted = 0
+for _, name in ipairs(tasks) do
+  for _, key in ipairs(redis.call("SPOP", orphans .. name, 1000)) do
+    local r = redis.call("HMGET", runs .. key, "dead", "generation", "when_us", "ttl_ms")
+    if r[1] then
+      redis.call("ZREM", dead_key, key)
+      redis.call("HDEL", runs .. key, "dead", "error", "completed_us", "crashes")
+      redis.call("HSET", runs .. key, "state", "queued", "entry", put_in_line("d", key, r[2]))
+      if r[4] ~= "0" then
+        announce(key, "queued", r[3], "null", "null", "null")
+      end
+      adopted = adopted + 1
+    end
+  end
+end
+return adopted

@@ -1,0 +1,59 @@
+-- running → any outcome (settle), scheduled → queued (promote), queued → running (claim): one worker's whole round trip
+local stream_key = KEYS[1]
+local prefix = ARGV[1]
+local worker_id = ARGV[2]
+local free = tonumber(ARGV[3])
+local lanes_wanted = ARGV[4]
+local promote_most = tonumber(ARGV[5])
+local census_wanted = ARGV[6] == "1"
+local settled_count = tonumber(ARGV[7])
+local delivered_count = tonumber(ARGV[8])
+--@include "_house"
+--@include "_events"
+--@include "_lines"
+--@include "_settle"
+--@include "_promote"
+--@include "_claim"
+
+local next_argument = 9
+local verdicts = {}
+for i = 1, settled_count do
+  verdicts[i] = settle(unpack(ARGV, next_argument, next_argument + 4))
+  next_argument = next_argument + 5
+end
+acknowledge_settled()
+
+local promoted = promote_most > 0 and promote(promote_most) or 0
+
+-- A worker that lapsed was struck off the roll and its work given to others: it must not claim under the old name.
+local lapsed = not redis.call("ZSCORE", workers_key, worker_id)
+if not lapsed then
+  for i = 1, delivered_count do
+    local key = ARGV[next_argument + 1]
+    claim(ARGV[next_argument], key ~= "" and key)
+    next_argument = next_argument + 2
+  end
+  for lane in string.gmatch(lanes_wanted, ".") do
+    free = free - claim_new(lane, free)
+  end
+end
+
+-- Of all the workers that wait for the same due time one is the timekeeper and wakes for it exactly; the others come a
+-- little later, and find nothing to do as long as it is well.
+if promoted > 0 then
+  redis.call("SET", timekeeper_key, worker_id, "EX", 60)
+end
+local head = redis.call("ZRANGE", queue_key, 0, 0, "WITHSCORES")
+local due, timekeeper = false, 0
+if head[2] then
+  local keeper = redis.call("GET", timekeeper_key)
+  due, timekeeper = int(tonumber(head[2])), (not keeper or keeper == worker_id) and 1 or 0
+end
+local remaining = false
+if census_wanted then
+  remaining = redis.call("ZCARD", queue_key)
+  for _, stream in pairs(lanes) do
+    remaining = remaining + redis.call("XLEN", stream)
+  end
+end
+return { lapsed and 1 or 0, now_text, due, timekeeper, remaining, verdicts, claimed }

@@ -1,0 +1,22 @@
+-- failed (dead letter) → nothing, a batch at a time
+local stream_key = KEYS[1]
+local prefix = ARGV[1]
+local most = tonumber(ARGV[2])
+--@include "_house"
+
+local purged = 0
+local keys = {}
+for i = 3, #ARGV do
+  keys[#keys + 1] = ARGV[i]
+end
+if #keys == 0 then
+  keys = redis.call("ZRANGE", dead_key, 0, most - 1)
+end
+for _, key in ipairs(keys) do
+  if redis.call("ZREM", dead_key, key) == 1 then
+    redis.call("SREM", orphans .. (redis.call("HGET", runs .. key, "function") or ""), key)
+    redis.call("DEL", runs .. key, results .. key)
+    purged = purged + 1
+  end
+end
+return purged

@@ -1,0 +1,93 @@
+-- nothing | ended → scheduled | queued (add); scheduled | queued | running → scheduled | queued under a new generation
+-- (replace, or add from inside the running execution itself)
+local stream_key = KEYS[1]
+local prefix = ARGV[1]
+local stride = 7
+--@include "_house"
+--@include "_events"
+--@include "_lines"
+
+-- A record can outlive its place in line (somebody trimmed the stream): then the key must not stay taken for ever.
+local function is_live(key, state, entry, deferred)
+  if state == "scheduled" then
+    return redis.call("ZSCORE", queue_key, key)
+  end
+  return (state == "queued" and (deferred or (entry and in_line(entry))))
+    or (state == "running" and entry and in_line(entry))
+end
+
+local function schedule(verb, key, name, body, when_us, ttl_ms, inside)
+  local record = runs .. key
+  local old = redis.call("HMGET", record, "state", "entry", "generation", "busy", "stop", "deferred", "dead", "when_us")
+  local state, busy, stop = old[1], old[4], old[5]
+  if state and is_live(key, state, old[2], old[6]) then
+    local successor = state == "running" and inside ~= "" and inside == old[2]
+    if verb == "add" and not successor then
+      return { "already", old[3], state, old[8] }
+    elseif state == "scheduled" then
+      redis.call("ZREM", queue_key, key)
+    elseif state == "running" then
+      busy = old[2]
+    elseif old[6] then
+      redis.call("SREM", deferred_key, key)
+    else
+      take_out(old[2])
+    end
+  elseif state and old[7] then
+    redis.call("ZREM", dead_key, key)
+    redis.call("SREM", orphans .. (redis.call("HGET", record, "function") or ""), key)
+  end
+  if busy and not in_line(busy) then
+    busy, stop = false, false
+  end
+  if state then
+    redis.call("DEL", record, results .. key)
+  end
+
+  local generation = int(redis.call("INCR", generations_key))
+  local fields = { "function", name, "body", body, "generation", generation, "ttl_ms", ttl_ms }
+  local function set(field, value)
+    fields[#fields + 1] = field
+    fields[#fields + 1] = value
+  end
+  if when_us == "" or tonumber(when_us) <= now_us then
+    state = "queued"
+    when_us = when_us == "" and now_text or when_us
+    if busy then
+      set("deferred", "1")
+      redis.call("SADD", deferred_key, key)
+    else
+      set("entry", put_in_line("d", key, generation))
+    end
+  else
+    state = "scheduled"
+    redis.call("ZADD", queue_key, when_us, key)
+  end
+  set("state", state)
+  set("when_us", when_us)
+  if busy then set("busy", busy) end
+  if stop then set("stop", stop) end
+  redis.call("HSET", record, unpack(fields))
+  if ttl_ms ~= "0" then
+    announce(key, state, when_us, "null", "null", "null")
+  end
+  return { "scheduled", generation, state, when_us }
+end
+
+local function earliest()
+  return tonumber(redis.call("ZRANGE", queue_key, 0, 0, "WITHSCORES")[2])
+end
+
+local before = earliest()
+local replies = {}
+for i = 2, #ARGV, stride do
+  -- One call that cannot be scheduled (its key holds something foreign) does not take the batch with it.
+  local done, reply = pcall(schedule, unpack(ARGV, i, i + stride - 1))
+  replies[#replies + 1] = done and reply or { "failed", type(reply) == "table" and reply.err or tostring(reply) }
+end
+-- Workers sleep until the earliest due time they know of: only an earlier one is news.
+local after = earliest()
+if after and (not before or after < before) then
+  redis.call("PUBLISH", signals_channel, "due:" .. int(after))
+end
+return replies

@@ -1,0 +1,12 @@
+-- running: no transition. Which of these deliveries have been cancelled meanwhile?
+local stream_key = KEYS[1]
+local prefix = ARGV[1]
+--@include "_house"
+
+local stopped = {}
+for i = 2, #ARGV, 2 do
+  if redis.call("HGET", runs .. ARGV[i + 1], "stop") == ARGV[i] then
+    stopped[#stopped + 1] = ARGV[i]
+  end
+end
+return stopped

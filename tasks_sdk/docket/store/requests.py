@@ -1,0 +1,43 @@
+"""What can be asked of Redis, as data: the logic above yields requests, and a skin (async or blocking) performs them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from docket.store.scripts import Call
+
+Argument: TypeAlias = str | bytes | int | float
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Plain commands sent together; the reply is the list of their replies."""
+
+    commands: Sequence[tuple[Argument, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class NextEvent:
+    """Wait for a message on a channel that is subscribed to before the reply to anything asked later is read.
+
+    The reply is the message's bytes, `None` when `timeout` seconds have passed, or `SUBSCRIBED` the first time: then
+    the caller looks at the record once more, so that nothing between looking and subscribing is missed.
+    """
+
+    channels: tuple[str, ...]
+    timeout: float | None
+
+
+SUBSCRIBED = object()
+
+Request: TypeAlias = Call | Commands | NextEvent
+Operation: TypeAlias = Generator[Request, Any, T]
+
+
+def read(*command: Argument) -> Operation[Any]:
+    """One plain command."""
+    replies = yield Commands((command,))
+    return replies[0]

@@ -1,0 +1,201 @@
+"""The transitions of the ledger as typed calls; each is one Lua file, and together they are one state machine.
+
+A `Script` names the arguments in the order in which the Lua header binds them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+
+from docket.store.keys import Keys
+
+_INCLUDE = re.compile(r'^--@include "(\w+)"$', re.MULTILINE)
+
+
+def source_of(name: str) -> str:
+    """The text of a script, its fragments put in."""
+    text = files("docket.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda match: source_of(match[1]), text)
+
+
+@dataclass(frozen=True)
+class Script:
+    """One Lua file. `arguments` follow the prefix; `items` names what is repeated behind them."""
+
+    name: str
+    arguments: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
+
+    @cached_property
+    def source(self) -> str:
+        return source_of(self.name)
+
+    @cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script with its arguments, ready to be sent."""
+
+    script: Script
+    stream: str
+    arguments: Sequence[str | bytes | int]
+
+
+SCHEDULE = Script("schedule", items=("verb", "key", "name", "body", "when_us", "ttl_ms", "inside"))
+EXCHANGE = Script(
+    "exchange",
+    arguments=(
+        "worker_id",
+        "free",
+        "lanes_wanted",
+        "promote_most",
+        "census_wanted",
+        "settled_count",
+        "delivered_count",
+    ),
+    items=("settlements", "deliveries"),
+)
+RECOVER = Script("recover", arguments=("worker_id",), items=("held",))
+STOPS = Script("stops", items=("entry", "key"))
+CANCEL = Script("cancel", arguments=("key", "reason"))
+CLEAR = Script("clear", arguments=("cursor", "most"))
+ENLIST = Script(
+    "enlist", arguments=("worker_id", "lease_ms", "host", "process", "concurrency"), items=("task",)
+)
+RENEW = Script("renew", arguments=("lease_ms",), items=("worker_id",))
+HAND_OVER = Script(
+    "hand_over", arguments=("worker_id", "cause", "max_crashes", "begun_known"), items=("entry",)
+)
+SWEEP = Script("sweep", arguments=("max_crashes",))
+RETRY_DEAD = Script("retry_dead", arguments=("key",))
+PURGE_DEAD = Script("purge_dead", arguments=("most",), items=("key",))
+
+ALL = (
+    SCHEDULE,
+    EXCHANGE,
+    RECOVER,
+    STOPS,
+    CANCEL,
+    CLEAR,
+    ENLIST,
+    RENEW,
+    HAND_OVER,
+    SWEEP,
+    RETRY_DEAD,
+    PURGE_DEAD,
+)
+
+
+def schedule(keys: Keys, rows: Iterable[tuple[str, str, str, bytes, int | None, int, str]]) -> Call:
+    """Each row: verb (`add` or `replace`), key, name, body, when_us (None: now), ttl_ms, entry it is asked from.
+
+    Replies a row each: `scheduled` or `already`, generation, state, when_us.
+    """
+    arguments: list[str | bytes | int] = [keys.prefix]
+    for verb, key, name, body, when_us, ttl_ms, inside in rows:
+        arguments += (verb, key, name, body, "" if when_us is None else when_us, ttl_ms, inside)
+    return Call(SCHEDULE, keys.stream, arguments)
+
+
+def exchange(
+    keys: Keys,
+    worker_id: str,
+    *,
+    free: int,
+    lanes: str,
+    promote_most: int,
+    census: bool,
+    settlements: Sequence[tuple[str, str, str, str | bytes | int, str | bytes]],
+    deliveries: Sequence[tuple[str, str]],
+) -> Call:
+    """Settle `(entry, key, outcome, a, b)`, promote, and claim up to `free` from `lanes` and all `(entry, key)` delivered.
+
+    Replies: lapsed, now_us, next due_us or None, whether this worker is the timekeeper, census or None, a verdict for
+    each settlement (1 settled, 0 refused, 2 superseded), rows of claims.
+    """
+    arguments: list[str | bytes | int] = [
+        keys.prefix,
+        worker_id,
+        free,
+        lanes,
+        promote_most,
+        int(census),
+        len(settlements),
+        len(deliveries),
+    ]
+    for settlement in settlements:
+        arguments += settlement
+    for delivery in deliveries:
+        arguments += delivery
+    return Call(EXCHANGE, keys.stream, arguments)
+
+
+def recover(keys: Keys, worker_id: str, held: Iterable[str]) -> Call:
+    """Claims what was delivered to this worker and is not among the entries it holds. Replies: lapsed, rows of claims."""
+    return Call(RECOVER, keys.stream, [keys.prefix, worker_id, *held])
+
+
+def stops(keys: Keys, deliveries: Iterable[tuple[str, str]]) -> Call:
+    """Replies those of the `(entry, key)` that have been cancelled."""
+    return Call(STOPS, keys.stream, [keys.prefix, *(part for pair in deliveries for part in pair)])
+
+
+def cancel(keys: Keys, key: str, reason: str = "") -> Call:
+    """Replies the state before, or None for an unknown key."""
+    return Call(CANCEL, keys.stream, [keys.prefix, key, reason])
+
+
+def clear(keys: Keys, cursor: str, most: int) -> Call:
+    """Replies how many were cancelled and the next cursor (`""`: done). Begin with `d:`."""
+    return Call(CLEAR, keys.stream, [keys.prefix, cursor, most])
+
+
+def enlist(
+    keys: Keys,
+    worker_id: str,
+    *,
+    lease_ms: int,
+    host: str,
+    process: str,
+    concurrency: int,
+    tasks: Iterable[str],
+) -> Call:
+    """Replies how many dead letters went back in line because this worker knows their task."""
+    return Call(ENLIST, keys.stream, [keys.prefix, worker_id, lease_ms, host, process, concurrency, *tasks])
+
+
+def renew(keys: Keys, worker_ids: Iterable[str], lease_ms: int) -> Call:
+    """Replies 1 or 0 for each: 0, that worker was struck off and stays so."""
+    return Call(RENEW, keys.stream, [keys.prefix, lease_ms, *worker_ids])
+
+
+def hand_over(
+    keys: Keys, worker_id: str, cause: str, *, max_crashes: int, begun: Iterable[str] | None
+) -> Call:
+    """`begun`: the entries whose body had begun, None if nobody knows. Replies worker id, returned, suspects, dead keys."""
+    known = [] if begun is None else list(begun)
+    arguments = [keys.prefix, worker_id, cause, max_crashes, int(begun is not None), *known]
+    return Call(HAND_OVER, keys.stream, arguments)
+
+
+def sweep(keys: Keys, max_crashes: int) -> Call:
+    """Replies like `hand_over`, a row for each worker whose lease had lapsed."""
+    return Call(SWEEP, keys.stream, [keys.prefix, max_crashes])
+
+
+def retry_dead(keys: Keys, key: str) -> Call:
+    """Replies 1, or 0 if there is no such dead letter or it never was an execution."""
+    return Call(RETRY_DEAD, keys.stream, [keys.prefix, key])
+
+
+def purge_dead(keys: Keys, dead: Iterable[str] = (), most: int = 1000) -> Call:
+    """Forget these dead letters, or the `most` oldest. Replies how many went."""
+    return Call(PURGE_DEAD, keys.stream, [keys.prefix, most, *dead])

@@ -1,0 +1,122 @@
+"""Tasks that write down what they do into a file of the test's own: the broker is never asked for evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from docket.dependencies import TaskKey
+
+VARIABLE = "DOCKET_TEST_EVIDENCE"
+
+
+def write(event: str, key: str, **more: Any) -> None:
+    """One line in one write, so that processes do not mix theirs."""
+    line = {
+        "event": event,
+        "key": key,
+        "pid": os.getpid(),
+        "at": time.monotonic(),
+        "thread": threading.current_thread() is not threading.main_thread(),
+        **more,
+    }
+    with open(os.environ[VARIABLE], "a") as evidence:
+        evidence.write(json.dumps(line) + "\n")
+
+
+@contextmanager
+def running(key: str) -> Generator[None, None, None]:
+    write("began", key)
+    yield
+    write("ended", key)
+
+
+async def note(key: str = TaskKey()) -> None:
+    with running(key):
+        pass
+
+
+def note_sync(key: str = TaskKey()) -> None:
+    with running(key):
+        pass
+
+
+async def wait(seconds: float, key: str = TaskKey()) -> str:
+    with running(key):
+        await asyncio.sleep(seconds)
+    return f"{os.getpid()}"
+
+
+def wait_sync(seconds: float, key: str = TaskKey()) -> str:
+    with running(key):
+        time.sleep(seconds)
+    return f"{os.getpid()}"
+
+
+async def wait_for(path: str, key: str = TaskKey()) -> str:
+    """Until there is such a file."""
+    with running(key):
+        while not Path(path).exists():
+            await asyncio.sleep(0.01)
+    return f"{os.getpid()}"
+
+
+def wait_for_sync(path: str, key: str = TaskKey()) -> str:
+    with running(key):
+        while not Path(path).exists():
+            time.sleep(0.01)
+    return f"{os.getpid()}"
+
+
+async def block_the_loop(seconds: float, key: str = TaskKey()) -> None:
+    with running(key):
+        time.sleep(seconds)
+
+
+async def exit_at_once(key: str = TaskKey()) -> None:
+    with running(key):
+        os._exit(1)
+
+
+def exit_at_once_sync(key: str = TaskKey()) -> None:
+    with running(key):
+        os._exit(1)
+
+
+def segfault(key: str = TaskKey()) -> None:
+    with running(key):
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(10)
+
+
+def start_a_program(path: str, key: str = TaskKey()) -> None:
+    """One that does not end by itself, and waits for it as long as there is no such file."""
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    write("program", key, program=program.pid)
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+tasks = [
+    note,
+    note_sync,
+    wait,
+    wait_sync,
+    wait_for,
+    wait_for_sync,
+    block_the_loop,
+    exit_at_once,
+    exit_at_once_sync,
+    segfault,
+    start_a_program,
+]

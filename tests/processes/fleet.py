@@ -1,0 +1,140 @@
+"""Real supervisors on a real Redis, and the evidence that their tasks write."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from tests.processes.evidence import VARIABLE
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 15.0
+
+
+def eventually(look: Callable[[], T], what: str = "it", patience: float = PATIENCE) -> T:
+    """The first true answer; fails when there is none in time."""
+    give_up_at = time.monotonic() + patience
+    while not (answer := look()):
+        assert time.monotonic() < give_up_at, f"{what} did not happen within {patience:g}s"
+        time.sleep(0.005)
+    return answer
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+class Evidence:
+    """What tasks have written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self, event: str = "", key: str = "") -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        return [
+            line for line in lines if event in ("", line["event"]) and (not key or line["key"] == key)
+        ]
+
+    def began(self, key: str) -> list[dict[str, Any]]:
+        return self.lines("began", key)
+
+    def ended(self, key: str) -> list[dict[str, Any]]:
+        return self.lines("ended", key)
+
+    def ran_once(self, key: str) -> bool:
+        return len(self.began(key)) == 1 and len(self.ended(key)) == 1
+
+    def running_in(self, key: str, times: int = 1) -> int:
+        """The pid in which it began for the n-th time, as soon as it has."""
+        return eventually(lambda: self.began(key)[times - 1 : times], f"run {times} of {key}")[0]["pid"]
+
+
+class Supervisor:
+    """`docket-supervise` in a process of its own."""
+
+    def __init__(self, url: str, docket: str, evidence: Evidence, log: Path, *options: str) -> None:
+        ours = (str(ROOT / part) for part in ("tasks_sdk", "runtime", "supervisor", "."))
+        path = os.pathsep.join((*ours, os.environ.get("PYTHONPATH", "")))
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOCKET_")}
+        self.log_path = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "docket_supervisor"),
+                    *("--url", url, "--docket", docket, "--log-level", "DEBUG", "--log-format", "plain"),
+                    *("--tasks", "tests.processes.evidence:tasks", "--app-dir", str(ROOT)),
+                    *options,
+                ],
+                stderr=output,
+                stdout=output,
+                stdin=subprocess.DEVNULL,
+                env={**inherited, "PYTHONPATH": path, VARIABLE: str(evidence.path)},
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def logged(self, text: str, patience: float = PATIENCE) -> None:
+        eventually(lambda: text in self.log(), f"{text!r} in the log", patience)
+
+    def ready(self) -> None:
+        """All of its workers are."""
+        eventually(lambda: "workers are ready" in self.log(), f"ready\n{self.log()}")
+
+    def titled(self, word: str) -> list[int]:
+        """The pids of its processes with this word in their title."""
+        found: list[int] = []
+        for child in psutil.Process(self.pid).children():
+            try:
+                if f"docket: {word} " in " ".join(child.cmdline()):
+                    found.append(child.pid)
+            except psutil.Error:
+                continue
+        return found
+
+    def everybody(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ends(self, patience: float = PATIENCE) -> int:
+        try:
+            return self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not end within {patience:g}s\n{self.log()}") from None
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.ends()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            for pid in self.everybody():
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            self.process.kill()
+            self.process.wait()

@@ -1,0 +1,78 @@
+"""Deaths, lifeline, signals, titles, vitality: parts that fit on a page each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+
+from docket_supervisor.deaths import Death
+from docket_supervisor.lifeline import Lifeline
+from docket_supervisor.reaping import reap
+from docket_supervisor.signals import Signals
+from docket_supervisor.vitality import able, there
+from tests.supervisor.service import eventually
+
+
+def test_a_death_is_told_by_the_signals_name_or_the_exit_status() -> None:
+    assert Death(1, signal.SIGSEGV).cause == "killed by SIGSEGV"
+    assert Death(1, 50).cause == f"killed by {signal.SIGRTMIN.name if signal.SIGRTMIN == 50 else 'signal 50'}"
+    assert Death(1, 3 << 8).cause == "exited with status 3"
+    assert (Death(1, 3 << 8).code, Death(1, 3 << 8).signal) == (3, None)
+    assert (Death(1, 9).code, Death(1, 9).signal) == (None, 9)
+
+
+def test_a_lifeline_is_severed_for_everybody_when_its_owner_lets_go() -> None:
+    lifeline = Lifeline()
+    assert [lifeline.severed, lifeline.severed] == [False, False]
+    lifeline.close()
+    lifeline.close()
+    assert [lifeline.severed, lifeline.severed] == [True, True]
+
+
+def test_signals_become_readable_in_order() -> None:
+    signals = Signals((signal.SIGUSR1, signal.SIGUSR2))
+    try:
+        assert signals.receive() == []
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signals.receive() == [signal.SIGUSR2, signal.SIGUSR1]
+        assert signals.receive() == []
+    finally:
+        signals.restore()
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_every_dead_child_is_reaped_after_it_was_looked_at() -> None:
+    pids = [os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", f"exit({code})"]) for code in (3, 4)]
+    looked_at: list[int] = []
+    deaths: list[Death] = []
+
+    def look(pid: int) -> None:
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        looked_at.append(pid)
+
+    eventually(lambda: deaths.extend(reap(look)) or len(deaths) == 2)
+    assert {death.pid: death.code for death in deaths} == {pids[0]: 3, pids[1]: 4}
+    assert sorted(looked_at) == sorted(pids)
+
+
+def test_a_stopped_process_is_there_but_not_able() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = psutil.Process(child.pid)
+    try:
+        assert able(child.pid) and there(process)
+        child.send_signal(signal.SIGSTOP)
+        eventually(lambda: not able(child.pid))
+        assert there(process)
+        child.send_signal(signal.SIGCONT)
+        eventually(lambda: able(child.pid))
+        child.kill()
+        eventually(lambda: not able(child.pid) and not there(process))
+    finally:
+        child.kill()
+        child.wait()
+    assert not able(child.pid) and not there(process)
