@@ -11,8 +11,6 @@ from docket import clock
 from docket.message import Claimed
 
 
-
-
 @dataclass(slots=True, eq=False)
 class Flight:
     """One claimed delivery on its way to an outcome.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ class Drain:
         self._worker.exchange.be_quiet()
 
     @asynccontextmanager
-    async def unless_asked(self) -> AsyncIterator[None]:
+    async def unless_asked(self) -> AsyncGenerator[None]:
         """The block is left early when a drain is asked for."""
         async with anyio.create_task_group() as group:
 

@@ -44,6 +44,7 @@ class Crew(Protocol):
 
     def begin(self, claimed: Claimed) -> None: ...
     def return_unbegun(self, claimed: Claimed) -> None: ...
+    def settled(self, key: str) -> None: ...
     async def lapse(self) -> None: ...
 
 
@@ -229,6 +230,7 @@ class Exchange:
 
     def _judge(self, settlement: Settlement, verdict: int) -> None:
         entry, key, outcome = settlement[:3]
+        self._crew.settled(key)
         certain = entry not in self._resent
         self._resent.discard(entry)
         if entry == self._suspect:

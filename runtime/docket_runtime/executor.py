@@ -79,9 +79,8 @@ class Executor:
         error: BaseException | None = None
         try:
             value = await self._call(flight, task, opening)
-            if flight.interrupted and not self._worker.finishes(flight):
-                return outcomes.INTERRUPTED
-            return outcomes.completed(value) if self._worker.keeps_results else outcomes.COMPLETED_WITH_NONE
+            # Interrupted or not: a body that came to its end has done its work.
+            return outcomes.completed(value)
         except asyncio.CancelledError as raised:
             error = raised
             return self._stopped(flight, execution)

@@ -9,6 +9,7 @@ import random
 import socket
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import psutil
 from redis.exceptions import RedisError
@@ -27,7 +28,7 @@ def host() -> str:
     """Names this machine and, in containers, the process namespace: only within it does a process id mean anything."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
-        boot = open("/proc/sys/kernel/random/boot_id", encoding="ascii").read().strip()[:8]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
     except OSError:
         return socket.gethostname()
     return f"{socket.gethostname()} {boot} {namespace}"

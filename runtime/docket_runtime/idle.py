@@ -47,12 +47,11 @@ class IdleReader:
                 self._exchange.reading = False
 
     async def _read(self) -> None:
-        if self._connection is None:
-            await self._connect()
+        connection = self._connection or await self._connect()
         command = ("XREADGROUP", "GROUP", GROUP, self.worker_id, "COUNT", 1, "BLOCK", _BLOCK_MS)
         try:
-            await self._connection.send_command(*command, "STREAMS", self._keys.stream, ">")
-            reply = await self._connection.read_response(timeout=_BLOCK_MS / 1000 + _BEYOND)
+            await connection.send_command(*command, "STREAMS", self._keys.stream, ">")
+            reply = await connection.read_response(timeout=_BLOCK_MS / 1000 + _BEYOND)
         except ResponseError as error:
             if str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 self._exchange.look()  # the exchange makes the group anew
@@ -66,12 +65,12 @@ class IdleReader:
                 self._exchange.hungry.clear()
                 self._exchange.deliver(f"d:{entry_id.decode()}", key)
 
-    async def _connect(self) -> None:
-        pool = self._store.client.connection_pool
-        self._connection = pool.make_connection()
-        await self._connection.connect()
-        await self._connection.send_command("CLIENT", "ID")
-        self._client_id = await self._connection.read_response(timeout=_BEYOND)
+    async def _connect(self) -> Any:
+        connection = self._connection = self._store.client.connection_pool.make_connection()
+        await connection.connect()
+        await connection.send_command("CLIENT", "ID")
+        self._client_id = await connection.read_response(timeout=_BEYOND)
+        return connection
 
     async def unblock(self) -> None:
         """Ends a blocked read without losing what it may just have been given."""

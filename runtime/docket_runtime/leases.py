@@ -9,7 +9,6 @@ from datetime import timedelta
 
 from redis.exceptions import RedisError
 
-from docket import clock
 from docket.errors import DocketError
 from docket.store import scripts
 from docket.store.blocking import BlockingStore
@@ -19,13 +18,6 @@ from docket.store.keys import Keys
 _LOG = logging.getLogger("docket.worker.leases")
 
 _AFTER_A_FAILURE = 0.2
-
-
-def lease_ms(redelivery_timeout: timedelta, interval: timedelta) -> int:
-    """What is asked of Redis: the redelivery timeout, and on top of it what may pass between a renewal and the loss of
-    Redis, and between its return and the next renewal. So an outage shorter than the timeout never lapses a lease."""
-    margin = min(redelivery_timeout / 4, timedelta(seconds=2))
-    return clock.to_ms(redelivery_timeout + interval + margin)
 
 
 class LeaseKeeper:

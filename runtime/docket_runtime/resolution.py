@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 class TaskLoggerAdapter(logging.LoggerAdapter[logging.Logger]):
     """Adds the task's context to every record, beside what the call itself passes as `extra`."""
 
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
@@ -53,7 +51,9 @@ class Opening:
         """In reverse order of opening; they see how the body ended."""
         if self.stack is not None:
             stack, self.stack = self.stack, None
-            await stack.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
+            await stack.__aexit__(
+                type(error) if error else None, error, error.__traceback__ if error else None
+            )
 
 
 def _docket(opening: Opening) -> Any:

@@ -9,13 +9,14 @@ import os
 import signal
 import sys
 import traceback
+from importlib import import_module
 
 import anyio
 
 from docket import clock
 from docket.docket import Docket
 from docket.errors import DocketError
-from docket.registry import load_collection, plan
+from docket.registry import TaskFunction, plan
 from docket.settings import DocketSettings
 from docket_runtime.settings import SHORT_DRAIN, WorkerSettings
 from docket_runtime.surroundings import Surroundings
@@ -93,16 +94,17 @@ async def _serve(settings: DocketSettings, options: WorkerSettings, surroundings
                     await worker.run_forever()
             finally:
                 watch.end()
-        if worker.drain.left_in_threads:
-            _leave_now(HANDED_BACK)
+            if worker.drain.left_in_threads:
+                # Under a supervisor the steward hands over what the threads still run, once they are really dead.
+                if not surroundings.vouched():
+                    await worker.retire()
+                _leave_now(HANDED_BACK)
         return HANDED_BACK if worker.drain.passed_deadline else CLEAN
 
 
-def _load_task(reference: str):  # noqa: ANN202 - a function of the user's
+def _load_task(reference: str) -> TaskFunction:
     module, _, attribute = reference.partition(":")
     try:
-        from importlib import import_module
-
         function = getattr(import_module(module), attribute)
         plan(function, attribute)
         return function

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 DEFAULT_TASKS = ("docket.tasks:standard_tasks",)
 SHORT_DRAIN = timedelta(seconds=5)
@@ -57,11 +55,3 @@ class WorkerSettings:
     @property
     def thread_count(self) -> int:
         return self.concurrency if self.threads is None else self.threads
-
-    @property
-    def renewal_interval(self) -> timedelta:
-        """How often a lease is renewed: often enough that a few lost renewals do not matter."""
-        return min(self.redelivery_timeout / 8, timedelta(seconds=2))
-
-    def as_options(self) -> Mapping[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}

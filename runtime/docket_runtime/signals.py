@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.connect import BROKEN
@@ -29,16 +31,15 @@ class Signals:
         self._claims, self._exchange, self._schedule = claims, exchange, schedule
 
     async def run(self, worker_id: str) -> None:
-        subscription = await self._listener.subscribe(
-            (self._keys.signals, self._keys.signals_of(worker_id))
-        )
+        subscription = await self._listener.subscribe((self._keys.signals, self._keys.signals_of(worker_id)))
         try:
             while True:
                 item = await subscription.next()
                 if item is SUBSCRIBED:
                     await self._catch_up()
                 elif isinstance(item, tuple):
-                    self._hear(item[1].decode(errors="replace"))
+                    _, message = cast(tuple[str, bytes], item)
+                    self._hear(message.decode(errors="replace"))
         finally:
             await subscription.close()
 

@@ -7,16 +7,16 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
 from redis.exceptions import RedisError
 
-from docket import clock, message, scheduling
+from docket import message, scheduling
 from docket import sync as blocking
 from docket.context import current_docket, current_worker
 from docket.docket import Docket
@@ -25,6 +25,7 @@ from docket.registry import Registry, Task, TaskFunction, name_of, plan
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.blocking import BlockingStore
+from docket.store.ledger import lease_ms, renewal_interval
 from docket_runtime import exchange, outcomes
 from docket_runtime.claims import Claims, Flight
 from docket_runtime.drain import Drain
@@ -33,7 +34,7 @@ from docket_runtime.executor import Executor
 from docket_runtime.heartbeat import Heartbeat
 from docket_runtime.housekeeping import Housekeeping, host, process
 from docket_runtime.idle import IdleReader
-from docket_runtime.leases import LeaseKeeper, lease_ms
+from docket_runtime.leases import LeaseKeeper
 from docket_runtime.outage import Outage
 from docket_runtime.scheduler import Schedule
 from docket_runtime.settings import WorkerSettings
@@ -111,10 +112,6 @@ class Worker:
     def redelivery_timeout(self) -> timedelta:
         return self.settings.redelivery_timeout
 
-    @property
-    def keeps_results(self) -> bool:
-        return True
-
     # --- opening and closing ---------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -164,7 +161,7 @@ class Worker:
 
     @property
     def _renewal_interval(self) -> timedelta:
-        return min(self.settings.renewal_interval, self.docket.heartbeat_interval)
+        return min(renewal_interval(self.redelivery_timeout), self.docket.heartbeat_interval)
 
     def _free_threads(self) -> int:
         return self.threads.free if self.settings.threads is not None else self.concurrency
@@ -224,7 +221,7 @@ class Worker:
             self._most_runs = {}
 
     @asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
+    async def _running(self) -> AsyncGenerator[None]:
         if self._opened is None:
             raise RuntimeError(f"the worker {self.name!r} is not open: use `async with Worker(...)`")
         self._assemble()
@@ -281,8 +278,8 @@ class Worker:
             await exchanged.wait()
         self.surroundings.board.phase("left")
         if not self.drain.left_in_threads:
-            await self._retire()
-        self.surroundings.board.enlisted("")
+            await self.retire()
+            self.surroundings.board.enlisted("")
 
     async def _enlist(self) -> None:
         """The worker is on the roll under a fresh id, and work that only lacked its tasks is back in line."""
@@ -322,7 +319,7 @@ class Worker:
         )
         self._group.start_soon(signals.run, self.worker_id)
 
-    async def _retire(self) -> None:
+    async def retire(self) -> None:
         """What was still delivered to this worker goes back, and its name leaves the roll."""
         try:
             await self._store.ask(
@@ -342,7 +339,9 @@ class Worker:
     def begin(self, claimed: Claimed) -> None:
         most = self._most_runs.get(claimed.key)
         if most is not None and self._runs.get(claimed.key, 0) >= most:
-            self._settle(claimed, outcomes.cancelled(f"it has run {most} times, and was to run at most that often"))
+            self._settle(
+                claimed, outcomes.cancelled(f"it has run {most} times, and was to run at most that often")
+            )
             return
         self._runs[claimed.key] = self._runs.get(claimed.key, 0) + 1 if most is not None else 0
         flight = self.claims.take(claimed)
@@ -384,26 +383,20 @@ class Worker:
             self.handed_back += 1
         self._settle(flight.claimed, outcome)
         self.surroundings.board.counted(**self._totals)
-        most = self._most_runs.get(flight.claimed.key)
-        if most is not None and self._runs[flight.claimed.key] >= most:
-            self._group.start_soon(self._cancel_successor, flight.claimed.key)
+
+    def settled(self, key: str) -> None:
+        """A key that has run as often as it may has no successor: otherwise a run that ends when all is done would wait
+        for it."""
+        most = self._most_runs.get(key)
+        if most is not None and self._runs.get(key, 0) >= most:
+            self._group.start_soon(self._cancel_successor, key)
 
     async def _cancel_successor(self, key: str) -> None:
-        while not self.exchange.settled:
-            await asyncio.sleep(0.001)
         await self.docket.store.perform(scheduling.cancel(self.docket.keys, key))
         self.exchange.wake()
 
     def _settle(self, claimed: Claimed, outcome: outcomes.Outcome) -> None:
         self.exchange.settle(exchange.row(claimed.entry, claimed.key, outcome))
 
-    def finishes(self, flight: Flight) -> bool:
-        """Whether a body that returned although it was interrupted may still count as completed: it did its work."""
-        return True
-
     async def unblock(self) -> None:
         await self._reader.unblock()
-
-    @property
-    def now(self) -> float:
-        return clock.monotonic()

@@ -25,15 +25,16 @@ class Orphanage:
         self._margin = settings.kill_margin.total_seconds()
         self._seats = seats
         self._orphans: dict[int, psutil.Process] = {}
+        self._drained_by = math.inf
         self._kill_at = math.inf
         self._close_at = math.inf
         self._killed: set[int] = set()
 
     def open(self, now: float) -> None:
         deadlines = [seat.drain_at for seat in self._seats if seat.pid and seat.drain_at]
-        drained_by = min([now + self._drain, *deadlines])
-        self._kill_at = drained_by + self._margin
-        self._close_at = drained_by + RESERVED_SECONDS
+        self._drained_by = min([now + self._drain, *deadlines])
+        self._kill_at = self._drained_by + self._margin
+        self._close_at = self._drained_by + RESERVED_SECONDS
         for number, seat in enumerate(self._seats):
             if seat.pid:
                 with suppress(psutil.Error):
@@ -56,8 +57,9 @@ class Orphanage:
             del self._orphans[number]
             seat = self._seats[number]
             if name := seat.worker_id:
-                killed = number in self._killed
-                cause = "outlived the drain deadline" if killed else "died after its supervisor"
-                started = [] if killed else [running.entry for running in seat.inflight]
-                # Ours alone from here on: the supervisor's orders are numbered from 1 upwards.
-                yield HandOver(-1 - number, name, cause, started)
+                # Who was there until its time was up has not been killed by what it ran.
+                late = now >= self._drained_by
+                cause = "worker process outlived the drain deadline" if late else "worker process died"
+                started = [] if late else [running.entry for running in seat.inflight]
+                # Not to be mixed up with the supervisor's orders, which are numbered from 1 upwards.
+                yield HandOver(-1 - number, name, f"{cause}, after its supervisor", started)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Set, Sized
 from typing import Any, get_type_hints
 
 
@@ -20,14 +20,16 @@ class Logged(Annotation):
     def show(self, value: Any) -> str:
         """Never raises: a failing `repr` is shown as such."""
         try:
-            return self._length(value) if self.length_only and isinstance(value, Sized) else repr(value)
+            return self._length(value) if self.length_only and hasattr(value, "__len__") else repr(value)
         except Exception as error:
             return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
     @staticmethod
     def _length(value: Sized) -> str:
-        opening, closing = "{}" if isinstance(value, (Mapping, set, frozenset)) else "()" if isinstance(value, tuple) else "[]"
-        return f"{opening}len {len(value)}{closing}"
+        brackets = "()" if isinstance(value, tuple) else "[]"
+        if isinstance(value, (Mapping, Set)):
+            brackets = "{}"
+        return f"{brackets[0]}len {len(value)}{brackets[1]}"
 
 
 def logged_parameters(signature: inspect.Signature, function: Any) -> dict[str, Logged]:

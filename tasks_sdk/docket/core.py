@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from docket import clock, scheduling, snapshot
 from docket.context import current_execution
-from docket.execution import Disposition, ExecutionState, ExecutionView, TaskCall, fresh_key
+from docket.errors import SchedulingFailed
+from docket.execution import ExecutionState, ExecutionView, TaskCall, fresh_key
 from docket.message import Record
 from docket.registry import Registry, TaskFunction
 from docket.results import read_record
@@ -77,11 +78,10 @@ class Core(Generic[E]):
                 generation=outcome.generation,
                 disposition=outcome.disposition,
             )
-            if outcome.disposition is Disposition.FAILED:
-                try:
-                    outcome.raise_refusal(call.key)
-                except Exception as error:
-                    execution.schedule_exception = error
+            if outcome.refusal is not None:
+                execution.schedule_exception = SchedulingFailed(
+                    f"cannot schedule {call.key!r}: {outcome.refusal}"
+                )
             executions.append(execution)
         return executions
 
@@ -135,9 +135,7 @@ class Core(Generic[E]):
         known = yield from self.workers()
         return [worker for worker in known if task in worker.tasks]
 
-    def chunked(
-        self, calls: Iterable[TaskCall], chunk_size: int | None, replace: bool
-    ) -> Operation[list[E]]:
+    def chunked(self, calls: Iterable[TaskCall], chunk_size: int | None, replace: bool) -> Operation[list[E]]:
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"expected chunk_size to be at least 1, got {chunk_size}")
         chunk = scheduling.CHUNK if chunk_size is None else min(chunk_size, scheduling.CHUNK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -185,9 +185,7 @@ class Docket:
         prepared = self.core.prepare(function, when, key)
         return lambda *args, **kwargs: self.core.call(prepared, args, kwargs)
 
-    async def add_many(
-        self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000
-    ) -> list[Execution]:
+    async def add_many(self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000) -> list[Execution]:
         """Batches instead of a round trip each; an execution for each call, in order. A call that Redis refuses has
         Disposition.FAILED and its `schedule_exception`, and does not keep the others from being scheduled."""
         return await self.store.perform(self.core.chunked(calls, chunk_size, replace=False))
@@ -234,6 +232,6 @@ class Docket:
         return await self.store.perform(scheduling.purge_dead(self.keys, keys))
 
     @asynccontextmanager
-    async def redis(self) -> AsyncIterator[redis.asyncio.Redis]:
+    async def redis(self) -> AsyncGenerator[redis.asyncio.Redis]:
         """A plain client on this docket's connections; replies are bytes."""
         yield redis.asyncio.Redis(connection_pool=self.store.client.connection_pool)

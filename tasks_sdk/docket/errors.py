@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 class DocketError(Exception):
     """Something docket could not do; every error of ours can be caught by this name."""
@@ -72,7 +74,7 @@ class CannotStore(DocketError, TypeError):
 class ForcedRetry(DocketError):
     """Raised by `Retry.after` and `Retry.at` inside a task: end this attempt now and run again at `when`."""
 
-    def __init__(self, when: object) -> None:
+    def __init__(self, when: datetime) -> None:
         super().__init__(f"asked to be retried at {when}")
         self.when = when
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-import cloudpickle
+import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 
 from docket.errors import CannotLoad, CannotStore, RemoteTraceback, TaskFailed
 
@@ -30,7 +30,7 @@ def dump(value: Any) -> bytes:
             return _PICKLED + pickled
     except Exception:
         pass
-    return _PICKLED + cloudpickle.dumps(value, _PROTOCOL)
+    return _PICKLED + cast(Any, cloudpickle).dumps(value, _PROTOCOL)
 
 
 def load(stored: bytes) -> Any:
@@ -73,11 +73,9 @@ def _culprit(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Sequenc
 def load_arguments(stored: bytes) -> Arguments:
     """Raises CannotLoad, also if what was stored are not the arguments of a call."""
     value = load(stored)
-    match value:
-        case (tuple(), dict()):
-            return value
-        case _:
-            raise CannotLoad(f"expected the arguments of a call, found a {type(value).__name__}")
+    if isinstance(value, tuple) and [type(part) for part in cast(tuple[Any, ...], value)] == [tuple, dict]:
+        return cast(Arguments, value)
+    raise CannotLoad(f"expected the arguments of a call, found a {type(value).__name__}")
 
 
 def dump_exception(error: BaseException) -> bytes:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from docket.annotations import Logged, call_repr, logged_parameters
 from docket.dependencies.base import Dependency
@@ -58,14 +58,11 @@ def returns_awaitable(function: TaskFunction) -> bool:
         if inspect.iscoroutinefunction(inner) or getattr(inner, "_is_coroutine", None) is not None:
             return True
         if isinstance(inner, functools.partial):
-            inner = inner.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            inner = cast("functools.partial[Any]", inner).func
         elif "__wrapped__" in getattr(inner, "__dict__", {}):
             inner = inner.__wrapped__
         elif not inspect.isroutine(inner) and not inspect.isclass(inner):
-            called = getattr(type(inner), "__call__", None)  # noqa: B004 - the method itself is looked at, not whether there is one
-            if called is None or called is inner:
-                return False
-            return inspect.iscoroutinefunction(called)
+            return inspect.iscoroutinefunction(vars(type(inner)).get("__call__"))
         else:
             return False
 

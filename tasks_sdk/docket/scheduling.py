@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from docket import clock, payload
-from docket.errors import SchedulingFailed
 from docket.execution import Disposition, ExecutionState, TaskCall, fresh_key, moment_of
 from docket.registry import Registry, TaskFunction
 from docket.store import scripts
@@ -34,10 +33,6 @@ class Scheduled:
     state: ExecutionState = ExecutionState.SCHEDULED
     when: datetime | None = None
     refusal: str | None = None
-
-    def raise_refusal(self, key: str) -> None:
-        if self.refusal is not None:
-            raise SchedulingFailed(f"cannot schedule {key!r}: {self.refusal}")
 
 
 def call_of(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
-
-import json
 
 from docket import clock
 from docket.message import FIELDS, Record, name_of, parse_record
@@ -52,7 +51,9 @@ def read_records(keys: Keys, names: Iterable[str]) -> Operation[list[Record]]:
         page = wanted[start : start + PAGE]
         replies = yield Commands([("HMGET", keys.runs(key), *FIELDS) for key in page])
         found += [
-            record for key, reply in zip(page, replies, strict=True) if (record := parse_record(key, reply)) is not None
+            record
+            for key, reply in zip(page, replies, strict=True)
+            if (record := parse_record(key, reply)) is not None
         ]
     return found
 
@@ -105,9 +106,7 @@ def workers(keys: Keys) -> Operation[list[WorkerInfo]]:
     replies: Any = yield Commands((("ZRANGE", keys.workers, 0, -1, "WITHSCORES"), ("TIME",)))
     rows, (seconds, micros) = replies
     now_ms = int(seconds) * 1000 + int(micros) // 1000
-    alive = [
-        raw.decode() for raw, lapse in zip(rows[::2], rows[1::2], strict=True) if float(lapse) > now_ms
-    ]
+    alive = [raw.decode() for raw, lapse in zip(rows[::2], rows[1::2], strict=True) if float(lapse) > now_ms]
     if not alive:
         return []
     fields = ("seen_us", "tasks", "host", "process", "concurrency")

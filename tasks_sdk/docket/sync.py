@@ -5,7 +5,7 @@ Thread-safe. No event loop is involved: the operations are those of `docket.dock
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -208,5 +208,5 @@ class Docket:
         return self.store.perform(scheduling.purge_dead(self.keys, keys))
 
     @contextmanager
-    def redis(self) -> Iterator[redis.Redis]:
+    def redis(self) -> Generator[redis.Redis]:
         yield redis.Redis(connection_pool=self.store.client.connection_pool)

@@ -142,7 +142,7 @@ class TestRedisAway:
         docket.add(does.wait, key="long")(3)
         evidence.running_in("long")
         own_redis.kill()
-        supervisor.logged("Redis is away")
+        supervisor.logged("docket.steward: Redis is away")
         own_redis.start()
         eventually(lambda: len({line["key"] for line in evidence.lines("ended")}) == 301, patience=20)
         assert len(evidence.began("long")) == 1, "shorter than the lease: no second run of anything"

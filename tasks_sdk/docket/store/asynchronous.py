@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from docket.store.connect import BROKEN, Address, async_client, is_final, translating
@@ -20,13 +19,13 @@ class AsyncStore:
 
     def __init__(self, address: Address, *, connections: int = 8, **options: Any) -> None:
         self.address = address
-        self.client = async_client(address, connections, **options)
+        self.client: Any = async_client(address, connections, **options)
         # A listening connection is silent for as long as nothing happens.
         self._quiet_client = async_client(address, 1, socket_timeout=None)
         self.listener = Listener(self._quiet_client)
 
     async def perform(self, operation: Operation[T]) -> T:
-        """Carries an operation out. Raises ConnectionFailed or AuthenticationFailed, never waits for ever on a dead Redis."""
+        """Carries an operation out. ConnectionFailed or AuthenticationFailed, never a wait for ever on a dead Redis."""
         subscription: Subscription | None = None
         reply: Any = None
         try:
@@ -74,7 +73,7 @@ class AsyncStore:
         await self._quiet_client.connection_pool.disconnect()
 
 
-async def run_script(client: redis.asyncio.Redis, call: Call) -> Any:
+async def run_script(client: Any, call: Call) -> Any:
     """By its digest; Redis forgets scripts when it restarts, then by its text."""
     try:
         return await client.execute_command("EVALSHA", call.script.sha, 1, call.stream, *call.arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import redis
 from redis.exceptions import NoScriptError
@@ -20,17 +20,14 @@ class BlockingStore:
 
     def __init__(self, address: Address, *, connections: int = 8, **options: Any) -> None:
         self.address = address
-        self.client = blocking_client(address, connections, **options)
+        self.client: Any = blocking_client(address, connections, **options)
         # Each waiting thread listens on a connection of its own; they are few, and silent until something happens.
-        self._quiet_client = redis.Redis.from_pool(
-            redis.ConnectionPool.from_url(
-                address.url,
-                **{**self.client.connection_pool.connection_kwargs, "socket_timeout": None},  # pyright: ignore
-            )
-        )
+        kwargs = {**self.client.connection_pool.connection_kwargs, "socket_timeout": None}
+        pool: Any = cast(Any, redis.ConnectionPool).from_url(address.url, **kwargs)
+        self._quiet_client: Any = redis.Redis.from_pool(pool)
 
     def perform(self, operation: Operation[T]) -> T:
-        """Carries an operation out. Raises ConnectionFailed or AuthenticationFailed, never waits for ever on a dead Redis."""
+        """Carries an operation out. ConnectionFailed or AuthenticationFailed, never a wait for ever on a dead Redis."""
         listening: _Listening | None = None
         reply: Any = None
         try:
@@ -77,7 +74,7 @@ class BlockingStore:
 
 
 class _Listening:
-    def __init__(self, client: redis.Redis, channels: tuple[str, ...]) -> None:
+    def __init__(self, client: Any, channels: tuple[str, ...]) -> None:
         self._pubsub: Any = client.pubsub()
         self._pubsub.subscribe(*channels)
         self._unconfirmed = len(channels)
@@ -101,7 +98,7 @@ class _Listening:
         self._pubsub.close()
 
 
-def run_script(client: redis.Redis, call: Call) -> Any:
+def run_script(client: Any, call: Call) -> Any:
     """By its digest; Redis forgets scripts when it restarts, then by its text."""
     try:
         return client.execute_command("EVALSHA", call.script.sha, 1, call.stream, *call.arguments)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.connection import parse_url as parse_redis_url
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -25,7 +26,8 @@ CONNECT_TIMEOUT = 5.0
 REPLY_TIMEOUT = 30.0
 """Seconds until a reply is given up on. Longer than any script of ours takes, shorter than a person's patience."""
 
-# redis-py's own defaults would retry ten times with growing pauses, inside every try of ours.
+# redis-py types its clients incompletely, so our stores hold them as Any; what they reply is known where they are asked.
+# Its own defaults would retry ten times with growing pauses, inside every try of ours.
 _OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": CONNECT_TIMEOUT,
     "socket_timeout": REPLY_TIMEOUT,
@@ -55,7 +57,8 @@ def check(url: str) -> str:
         raise BadURL(f"cannot read the Redis URL {hide_password(url)!r}: {error}") from error
     if parts.scheme not in (*REDIS_SCHEMES, *OWN_SCHEMES):
         raise BadURL(
-            f"expected a URL that begins with redis://, rediss://, unix://, memory:// or embedded://, got {hide_password(url)!r}"
+            "expected a URL that begins with redis://, rediss://, unix://, memory:// or embedded://, "
+            f"got {hide_password(url)!r}"
         )
     if parts.scheme in ("redis", "rediss"):
         database = parts.path.strip("/")
@@ -102,9 +105,12 @@ def async_client(
     address: Address, connections: int, *, wait: float = 60.0, **options: Any
 ) -> redis.asyncio.Redis:
     """A client whose callers wait for one of `connections` connections, `wait` seconds at most."""
-    retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        address.url, max_connections=connections, timeout=wait, retry=retry, **_options(address, options)
+    pool: Any = cast(Any, redis.asyncio.BlockingConnectionPool).from_url(
+        address.url,
+        max_connections=connections,
+        timeout=wait,
+        retry=AsyncRetry(NoBackoff(), 0),
+        **_options(address, options),
     )
     client = redis.asyncio.Redis.from_pool(pool)
     # Replies as Redis sends them: what they mean is known where the request was made.
@@ -114,7 +120,7 @@ def async_client(
 
 def blocking_client(address: Address, connections: int, *, wait: float = 60.0, **options: Any) -> redis.Redis:
     """The same for threads."""
-    pool = redis.BlockingConnectionPool.from_url(
+    pool: Any = cast(Any, redis.BlockingConnectionPool).from_url(
         address.url,
         max_connections=connections,
         timeout=wait,
@@ -139,7 +145,7 @@ def translated(error: Exception, url: str) -> DocketError | None:
 
 
 @contextmanager
-def translating(url: str) -> Iterator[None]:
+def translating(url: str) -> Generator[None]:
     """Errors of the connection leave as ours."""
     try:
         yield
@@ -153,7 +159,7 @@ def translating(url: str) -> Iterator[None]:
 
 
 BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-"""What a lost, refused or silent connection raises; AuthenticationError is one of them and is told apart by `is_final`."""
+"""What a lost, refused or silent connection raises; what is final among them is told apart by `is_final`."""
 
 
 def is_final(error: BaseException) -> bool:

@@ -107,7 +107,7 @@ class Keys:
 
     @property
     def signals(self) -> str:
-        """channel · `due:MICROSECONDS`: something is due earlier than anybody knew; `look:LANE`: something lies there."""
+        """channel · `due:MICROSECONDS`: due earlier than anybody knew; `look:LANE`: something lies there."""
         return f"{self.prefix}:signals"
 
     def signals_of(self, worker_id: str) -> str:

@@ -7,8 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-import redis.asyncio
-
 from docket.store.connect import BROKEN
 from docket.store.requests import SUBSCRIBED
 
@@ -44,7 +42,7 @@ class Subscription:
 class Listener:
     """Runs a reader only while somebody listens; comes back by itself when the connection breaks."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
         self._listening: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._confirmed: set[str] = set()

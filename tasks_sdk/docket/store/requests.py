@@ -1,4 +1,4 @@
-"""What can be asked of Redis, as data: the logic above yields requests, and a skin (async or blocking) performs them."""
+"""What can be asked of Redis, as data: the logic above yields requests, a skin (async or blocking) performs them."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def exchange(
     settlements: Sequence[tuple[str, str, str, str | bytes | int, str | bytes]],
     deliveries: Sequence[tuple[str, str]],
 ) -> Call:
-    """Settle `(entry, key, outcome, a, b)`, promote, and claim up to `free` from `lanes` and all `(entry, key)` delivered.
+    """Settle `(entry, key, outcome, a, b)`, promote, claim `free` from `lanes` and every `(entry, key)` delivered.
 
     Replies: lapsed, now_us, next due_us or None, whether this worker is the timekeeper, census or None, a verdict for
     each settlement (1 settled, 0 refused, 2 superseded), rows of claims.
@@ -139,7 +139,7 @@ def exchange(
 
 
 def recover(keys: Keys, worker_id: str, held: Iterable[str]) -> Call:
-    """Claims what was delivered to this worker and is not among the entries it holds. Replies: lapsed, rows of claims."""
+    """Claims what was delivered to this worker and is not among those it holds. Replies: lapsed, rows of claims."""
     return Call(RECOVER, keys.stream, [keys.prefix, worker_id, *held])
 
 
@@ -180,7 +180,7 @@ def renew(keys: Keys, worker_ids: Iterable[str], lease_ms: int) -> Call:
 def hand_over(
     keys: Keys, worker_id: str, cause: str, *, max_crashes: int, begun: Iterable[str] | None
 ) -> Call:
-    """`begun`: the entries whose body had begun, None if nobody knows. Replies worker id, returned, suspects, dead keys."""
+    """`begun`: the entries whose body had begun, None: unknown. Replies worker id, returned, suspects, dead keys."""
     known = [] if begun is None else list(begun)
     arguments = [keys.prefix, worker_id, cause, max_crashes, int(begun is not None), *known]
     return Call(HAND_OVER, keys.stream, arguments)

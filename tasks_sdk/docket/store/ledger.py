@@ -1,0 +1,98 @@
+"""The ledger as its keeper sees it: leases renewed, and the work of the dead given to others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import anyio.to_thread
+
+from docket import clock
+from docket.settings import DocketSettings
+from docket.store import scripts
+from docket.store.asynchronous import AsyncStore
+from docket.store.connect import resolve
+from docket.store.keys import Keys
+from docket.store.requests import Commands
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What became of a worker's work: back in line, in line to be run alone, or set aside (the keys)."""
+
+    returned: int
+    suspects: int
+    dead: tuple[str, ...]
+
+
+def lease_ms(redelivery_timeout: timedelta, interval: timedelta) -> int:
+    """What is asked of Redis: the redelivery timeout, and on top of it what may pass between a renewal and the loss of
+    Redis, and between its return and the next renewal. So an outage shorter than the timeout never lapses a lease."""
+    margin = min(redelivery_timeout / 4, timedelta(seconds=2))
+    return clock.to_ms(redelivery_timeout + interval + margin)
+
+
+def renewal_interval(redelivery_timeout: timedelta) -> timedelta:
+    """How often a lease is renewed: so often that a few lost renewals do not matter."""
+    return min(redelivery_timeout / 8, timedelta(seconds=2))
+
+
+class Ledger:
+    """Every call is one round trip; redis-py's ConnectionError and TimeoutError say that Redis is away."""
+
+    def __init__(self, store: AsyncStore, keys: Keys) -> None:
+        self._store, self._keys = store, keys
+
+    async def ping(self) -> None:
+        await self._store.ask(Commands((("PING",),)))
+
+    async def renew(self, worker_ids: Sequence[str], lease: timedelta) -> list[bool]:
+        """Their claims hold for another `lease`. False: that worker was struck off, and stays so."""
+        if not worker_ids:
+            return []
+        held = await self._store.ask(
+            scripts.renew(self._keys, worker_ids, lease_ms(lease, renewal_interval(lease)))
+        )
+        return [bool(each) for each in held]
+
+    async def hand_over(
+        self, worker_id: str, cause: str, *, started: Sequence[str] | None, max_crashes: int
+    ) -> HandedOver:
+        """All that was delivered to this worker is somebody else's. `started`: the entries whose body had begun; None:
+        nobody knows, so all that was claimed is suspect. Doing it twice changes nothing."""
+        reply = await self._store.ask(
+            scripts.hand_over(self._keys, worker_id, cause, max_crashes=max_crashes, begun=started)
+        )
+        return _parse(reply)[1]
+
+    async def sweep(self, max_crashes: int) -> list[tuple[str, HandedOver]]:
+        """Hands over the work of every worker whose lease has lapsed; says whose."""
+        return [_parse(row) for row in await self._store.ask(scripts.sweep(self._keys, max_crashes))]
+
+    async def suspects(self) -> int:
+        """How many suspects are in line, those included that are being run alone just now."""
+        (length,) = await self._store.ask(Commands((("XLEN", self._keys.suspects),)))
+        return int(length)
+
+
+def _parse(row: Sequence[Any]) -> tuple[str, HandedOver]:
+    worker_id, returned, suspects, dead = row
+    return worker_id.decode(), HandedOver(
+        int(returned), int(suspects), tuple(key.decode(errors="surrogateescape") for key in dead)
+    )
+
+
+@asynccontextmanager
+async def open_ledger(settings: DocketSettings) -> AsyncGenerator[Ledger]:
+    """At most two connections."""
+    address = await anyio.to_thread.run_sync(resolve, settings.url)
+    store = AsyncStore(address, connections=2)
+    try:
+        yield Ledger(store, Keys(settings.name))
+    finally:
+        await store.close()
+        if address.server is not None:
+            await anyio.to_thread.run_sync(address.server.release)
