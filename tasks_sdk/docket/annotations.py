@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Set, Sized
+from collections.abc import Mapping, Set
 from typing import Any, get_type_hints
 
 
@@ -25,9 +25,9 @@ class Logged(Annotation):
             return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
     @staticmethod
-    def _length(value: Sized) -> str:
-        brackets = "()" if isinstance(value, tuple) else "[]"
-        if isinstance(value, (Mapping, Set)):
+    def _length(value: Any) -> str:
+        brackets = "()" if type(value) is tuple else "[]"
+        if issubclass(type(value), (Mapping, Set)):
             brackets = "{}"
         return f"{brackets[0]}len {len(value)}{brackets[1]}"
 

@@ -73,9 +73,13 @@ def _culprit(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Sequenc
 def load_arguments(stored: bytes) -> Arguments:
     """Raises CannotLoad, also if what was stored are not the arguments of a call."""
     value = load(stored)
-    if isinstance(value, tuple) and [type(part) for part in cast(tuple[Any, ...], value)] == [tuple, dict]:
-        return cast(Arguments, value)
-    raise CannotLoad(f"expected the arguments of a call, found a {type(value).__name__}")
+    try:
+        args, kwargs = value
+    except (TypeError, ValueError):
+        args = kwargs = None
+    if type(args) is not tuple or type(kwargs) is not dict:
+        raise CannotLoad(f"expected the arguments of a call, found a {type(value).__name__}")
+    return cast(Arguments, (args, kwargs))
 
 
 def dump_exception(error: BaseException) -> bytes:

@@ -62,7 +62,8 @@ def returns_awaitable(function: TaskFunction) -> bool:
         elif "__wrapped__" in getattr(inner, "__dict__", {}):
             inner = inner.__wrapped__
         elif not inspect.isroutine(inner) and not inspect.isclass(inner):
-            return inspect.iscoroutinefunction(vars(type(inner)).get("__call__"))
+            cls: type[Any] = inner.__class__
+            return callable(inner) and inspect.iscoroutinefunction(cls.__call__)
         else:
             return False
 

@@ -26,7 +26,7 @@ CONNECT_TIMEOUT = 5.0
 REPLY_TIMEOUT = 30.0
 """Seconds until a reply is given up on. Longer than any script of ours takes, shorter than a person's patience."""
 
-# redis-py types its clients incompletely, so our stores hold them as Any; what they reply is known where they are asked.
+# redis-py types its clients incompletely: our stores hold them as Any, and know what they asked for.
 # Its own defaults would retry ten times with growing pauses, inside every try of ours.
 _OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": CONNECT_TIMEOUT,
