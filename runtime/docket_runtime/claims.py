@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from docket import clock
+from docket.interruption import Interruption
 from docket.message import Claimed
 
 
@@ -16,7 +16,7 @@ class Flight:
     """One claimed delivery on its way to an outcome.
 
     `stopped`: cancelled by somebody, its outcome no longer counts. `interrupted`: stopped by our own drain.
-    `flag` is what the code of a sync task can look at.
+    `interruption` reaches the thread of a sync task.
     """
 
     claimed: Claimed
@@ -27,12 +27,12 @@ class Flight:
     in_thread: bool = False
     stopped: bool = False
     interrupted: bool = False
-    flag: threading.Event | None = None
+    interruption: Interruption | None = None
 
     def stop(self) -> None:
-        """The body is asked to end: an async one at its next await, a sync one by its flag."""
-        if self.flag is not None:
-            self.flag.set()
+        """The body is asked to end: an async one at its next await, a sync one by an exception in its thread."""
+        if self.interruption is not None:
+            self.interruption.request()
         if self.begun and not self.in_thread and self.task is not None:
             self.task.cancel()
 

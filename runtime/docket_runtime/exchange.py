@@ -28,6 +28,7 @@ _LOG = logging.getLogger("docket.worker")
 Settlement = tuple[str, str, str, str | bytes | int, str | bytes]
 
 _MOST_SETTLED = 500
+_MOST_BYTES = 4_000_000
 _MOST_PROMOTED = 250
 _SAFETY_LOOK = 5.0
 """Seconds after which an idle worker looks even without a reason: a signal can be lost."""
@@ -79,10 +80,12 @@ class Exchange:
         self._suspects_since: float | None = clock.monotonic() if self._takes_suspects else None
         self._suspect: str | None = None
         self._over = False
+        self._known_empty = False
         self.quiet = False
         self.hungry = asyncio.Event()
         """Set while the line is known to be empty and a slot is free: the idle reader's signal to block."""
         self.reading = False
+        self.free_the_slot_of_the_reader: Callable[[], object] = lambda: None
         self.census_wanted = False
         self.remaining: int | None = None
         self.found_nothing = asyncio.Event()
@@ -94,8 +97,9 @@ class Exchange:
         self._wake.set()
 
     def deliver(self, entry: str, key: str) -> None:
-        """The idle reader was given this entry; it is claimed by the next exchange."""
+        """The idle reader was given this entry; the next exchange claims it, and looks for more."""
         self._deliveries.append((entry, key))
+        self._expect_work()
         self._wake.set()
 
     def look(self, lane: str = "") -> None:
@@ -105,7 +109,9 @@ class Exchange:
                 self._suspects_since = clock.monotonic()
             elif self._lanes != SUSPECTS:
                 return
-        self.hungry.clear()
+        self._expect_work()
+        if self.reading and self._claims.free <= 1:
+            self.free_the_slot_of_the_reader()  # it blocks on the main lane only, and holds the one slot there is
         self._wake.set()
 
     def reconnected(self) -> None:
@@ -117,6 +123,15 @@ class Exchange:
         self.quiet = True
         self.hungry.clear()
         self._wake.set()
+
+    def _expect_work(self) -> None:
+        self._known_empty = False
+        self.hungry.clear()
+
+    def _expect_none(self) -> None:
+        self._known_empty = True
+        if self._lanes != SUSPECTS:
+            self.hungry.set()
 
     def wake(self) -> None:
         self._wake.set()
@@ -149,7 +164,7 @@ class Exchange:
     def _has_reason(self) -> bool:
         if self._settlements or self._deliveries or self._uncertain or self._schedule.is_due:
             return True
-        return (self._claimable > 0 and not self.hungry.is_set()) or clock.monotonic() >= self._next_look()
+        return (self._claimable > 0 and not self._known_empty) or clock.monotonic() >= self._next_look()
 
     def _next_look(self) -> float:
         return self._looked_at + (_CENSUS_INTERVAL if self.census_wanted else _SAFETY_LOOK)
@@ -173,7 +188,8 @@ class Exchange:
         """Slots that this exchange may fill: what the idle reader may be given meanwhile is kept free for it."""
         if self.quiet or self._suspect is not None:
             return 0
-        free = self._claims.free - len(self._deliveries) - (1 if self.reading else 0)
+        kept_free = 1 if self.reading or self.hungry.is_set() else 0
+        free = self._claims.free - len(self._deliveries) - kept_free
         free = min(free, self._free_threads() - len(self._deliveries), self._batch)
         if self._suspects_since is not None:
             waited = clock.monotonic() - self._suspects_since
@@ -181,7 +197,7 @@ class Exchange:
         return max(0, free)
 
     async def _round(self) -> None:
-        sent = [self._settlements[i] for i in range(min(len(self._settlements), _MOST_SETTLED))]
+        sent = self._next_settlements()
         delivered = list(self._deliveries)
         free = self._claimable
         for_a_suspect = self._suspects_since is not None and free > 0
@@ -214,15 +230,27 @@ class Exchange:
             self._suspects_since = None
         self._take(claims, for_a_suspect)
         if free > 0 and len(claims) - len(delivered) < free and not for_a_suspect:
-            self.hungry.set()
+            self._expect_none()
         if not claims:
             self.found_nothing.set()
 
+    def _next_settlements(self) -> list[Settlement]:
+        """As many as one script should carry, by number and by size."""
+        sent: list[Settlement] = []
+        size = 0
+        for settlement in self._settlements:
+            size += len(settlement[4]) + (0 if isinstance(settlement[3], int) else len(settlement[3]))
+            if sent and (len(sent) >= _MOST_SETTLED or size > _MOST_BYTES):
+                break
+            sent.append(settlement)
+        return sent
+
     def _take(self, claims: list[Claimed], suspects: bool) -> None:
         for claimed in claims:
-            if self.quiet or claimed.entry in self._claims:
-                if claimed.entry not in self._claims:
-                    self._crew.return_unbegun(claimed)
+            if claimed.entry in self._claims:
+                continue
+            if self.quiet or not self._claims.free:
+                self._crew.return_unbegun(claimed)
                 continue
             if suspects:
                 self._suspect = claimed.entry
@@ -255,12 +283,8 @@ class Exchange:
         if lapsed:
             await self._crew.lapse()
             return
-        self.hungry.clear()
-        for claimed in parse_claims(rows):
-            if self.quiet or not self._claims.free:
-                self._crew.return_unbegun(claimed)
-            else:
-                self._crew.begin(claimed)
+        self._expect_work()
+        self._take(parse_claims(rows), suspects=False)
 
 
 def row(entry: str, key: str, outcome: Any) -> Settlement:

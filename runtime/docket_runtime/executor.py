@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from docket import clock, payload
 from docket.context import current_execution
-from docket.errors import CannotLoad, ForcedRetry
+from docket.errors import CannotLoad, ForcedRetry, TaskInterrupted
 from docket.execution import Execution, ExecutionState
+from docket.interruption import Interruption
 from docket.message import Claimed
 from docket.registry import Task
-from docket_runtime import cancellation, outcomes, resolution
+from docket_runtime import outcomes, resolution
 from docket_runtime.claims import Flight
 from docket_runtime.outcomes import Outcome
+from docket_runtime.threads import raise_in_thread
 
 if TYPE_CHECKING:
     from docket_runtime.worker import Worker
@@ -81,7 +82,7 @@ class Executor:
             value = await self._call(flight, task, opening)
             # Interrupted or not: a body that came to its end has done its work.
             return outcomes.completed(value)
-        except asyncio.CancelledError as raised:
+        except (asyncio.CancelledError, TaskInterrupted) as raised:
             error = raised
             return self._stopped(flight, execution)
         except ForcedRetry as raised:
@@ -108,12 +109,19 @@ class Executor:
     async def _call_in_thread(
         self, flight: Flight, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        flight.flag = threading.Event()
-        context = copy_context()
-        context.run(cancellation.set_flag, flight.flag)
+        interruption = flight.interruption = Interruption(raise_in_thread)
+
+        def call() -> Any:
+            interruption.begin()
+            try:
+                interruption.check()
+                return task.function(*args, **kwargs)
+            finally:
+                interruption.end()
+
         self._worker.claims.entered_thread(flight)
         try:
-            future = self._worker.threads.run(context, lambda: task.function(*args, **kwargs))
+            future = self._worker.threads.run(copy_context(), call)
             # A thread cannot be taken back: the slot stays taken until the body has really ended.
             return await asyncio.shield(future)
         finally:
@@ -123,7 +131,7 @@ class Executor:
         if flight.interrupted:
             _LOG.warning("%s was interrupted by the drain and is handed back", execution.key)
             return outcomes.INTERRUPTED
-        return outcomes.cancelled("" if flight.stopped else "its body raised CancelledError")
+        return outcomes.cancelled("" if flight.stopped else "its body ended itself by a cancellation")
 
     def _forced_retry(self, opening: resolution.Opening, asked: ForcedRetry) -> Outcome:
         retry = opening.retry

@@ -16,6 +16,7 @@ from docket_runtime.exchange import Exchange
 from docket_runtime.outage import Outage
 
 _BLOCK_MS = 5000
+_BETWEEN_UNBLOCKS = 0.005
 _BEYOND = 10.0
 """Seconds past the block after which a silent Redis counts as lost."""
 
@@ -32,8 +33,8 @@ class IdleReader:
     async def run(self) -> None:
         while True:
             await self._exchange.hungry.wait()
-            if self._exchange.quiet:
-                return
+            if not self._exchange.hungry.is_set():
+                continue  # something else filled the slot between the call and the waking
             self._exchange.reading = True
             try:
                 await self._read()
@@ -45,6 +46,7 @@ class IdleReader:
                 await self._outage.wait(error)
             finally:
                 self._exchange.reading = False
+                self._exchange.wake()
 
     async def _read(self) -> None:
         connection = self._connection or await self._connect()
@@ -61,8 +63,6 @@ class IdleReader:
             for entry_id, fields in entries:
                 values = dict(zip(fields[::2], fields[1::2], strict=False)) if fields else {}
                 key = values.get(b"k", b"").decode(errors="surrogateescape")
-                # Where one entry was there may be more, so the next exchange claims as well.
-                self._exchange.hungry.clear()
                 self._exchange.deliver(f"d:{entry_id.decode()}", key)
 
     async def _connect(self) -> Any:
@@ -73,12 +73,18 @@ class IdleReader:
         return connection
 
     async def unblock(self) -> None:
-        """Ends a blocked read without losing what it may just have been given."""
-        if self._exchange.reading and self._client_id is not None:
+        """Ends a blocked read without losing what it may just have been given.
+
+        The read may be on its way and not yet blocked; then Redis knows of nothing to unblock, and is asked again.
+        """
+        while self._exchange.reading:
             try:
-                await self._store.client.execute_command("CLIENT", "UNBLOCK", int(self._client_id))
+                if self._client_id is not None:
+                    await self._store.client.execute_command("CLIENT", "UNBLOCK", int(self._client_id))
             except (RedisError, OSError):
                 await self._disconnect()
+                return
+            await asyncio.sleep(_BETWEEN_UNBLOCKS)
 
     async def close(self) -> None:
         await self._disconnect()

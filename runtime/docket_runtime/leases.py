@@ -31,7 +31,7 @@ class LeaseKeeper:
         interval: timedelta,
         lease: int,
         vouched: Callable[[], bool],
-        lapsed: Callable[[str], None],
+        lapsed: Callable[[], object],
     ) -> None:
         self._address, self._keys = address, keys
         self._interval, self._lease = interval.total_seconds(), lease
@@ -63,7 +63,7 @@ class LeaseKeeper:
                 store = store or BlockingStore(self._address, connections=1)
                 (held,) = store.ask(scripts.renew(self._keys, [worker_id], self._lease))
                 if not held:
-                    self._lapsed(worker_id)
+                    self._lapsed()
             except (RedisError, DocketError, OSError) as error:
                 _LOG.debug("could not renew the lease: %s", error)
                 pause = min(self._interval, _AFTER_A_FAILURE)

@@ -7,12 +7,21 @@ results gather while the loop is busy, and one wake-up brings them all.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, NamedTuple
+
+
+def raise_in_thread(thread_id: int, error: type[BaseException] | None) -> None:
+    """The exception is raised in that thread at its next Python instruction (so not while it sits in a C call); None
+    takes back one that has not been raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread_id), None if error is None else ctypes.py_object(error)
+    )
 
 
 class _Job(NamedTuple):

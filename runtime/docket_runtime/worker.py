@@ -103,6 +103,7 @@ class Worker:
         self._most_runs: Mapping[str, int] = {}
         self._runs: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = anyio.CancelScope()
 
     @property
     def concurrency(self) -> int:
@@ -158,13 +159,18 @@ class Worker:
             suspects=self.surroundings.suspects,
         )
         self._reader = IdleReader(self._store, self.docket.keys, self.exchange, Outage(longest_pause))
+        self.exchange.free_the_slot_of_the_reader = lambda: self._group.start_soon(self._reader.unblock)
 
     @property
     def _renewal_interval(self) -> timedelta:
         return min(renewal_interval(self.redelivery_timeout), self.docket.heartbeat_interval)
 
     def _free_threads(self) -> int:
-        return self.threads.free if self.settings.threads is not None else self.concurrency
+        """A claim may turn out to be a sync task, and must not wait here while another worker has a thread for it."""
+        return self.threads.free if self._has_sync_tasks() else self.concurrency
+
+    def _has_sync_tasks(self) -> bool:
+        return self.threads.most < self.concurrency and self.registry.has_sync_tasks
 
     @property
     def blocking_docket(self) -> blocking.Docket:
@@ -231,7 +237,7 @@ class Worker:
             interval=self._renewal_interval,
             lease=self._lease_ms,
             vouched=self.surroundings.vouched,
-            lapsed=lambda worker_id: None,
+            lapsed=lambda: self._loop.call_soon_threadsafe(self.exchange.reconnected),
         )
         self._keeper = keeper
         tokens = (current_docket.set(self.docket), current_worker.set(self))
@@ -240,7 +246,8 @@ class Worker:
             async with anyio.create_task_group() as self._group:
                 exchanging = asyncio.Event()
                 self._group.start_soon(self._exchange_until_over, exchanging)
-                self._group.start_soon(self._reader.run)
+                if not self.surroundings.quarantine:
+                    self._group.start_soon(self._reader.run)
                 self._group.start_soon(Heartbeat(self).run)
                 self._group.start_soon(
                     Housekeeping(
@@ -309,6 +316,8 @@ class Worker:
         self._keeper.keep(self.worker_id)
 
     def _listen(self) -> None:
+        self._listening.cancel()
+        self._listening = anyio.CancelScope()
         signals = Signals(
             self.docket.store.listener,
             self._store,
@@ -317,7 +326,11 @@ class Worker:
             self.exchange,
             self._schedule,
         )
-        self._group.start_soon(signals.run, self.worker_id)
+        self._group.start_soon(self._hear, signals, self._listening, self.worker_id)
+
+    async def _hear(self, signals: Signals, scope: anyio.CancelScope, worker_id: str) -> None:
+        with scope:
+            await signals.run(worker_id)
 
     async def retire(self) -> None:
         """What was still delivered to this worker goes back, and its name leaves the roll."""
@@ -343,7 +356,8 @@ class Worker:
                 claimed, outcomes.cancelled(f"it has run {most} times, and was to run at most that often")
             )
             return
-        self._runs[claimed.key] = self._runs.get(claimed.key, 0) + 1 if most is not None else 0
+        if most is not None:
+            self._runs[claimed.key] = self._runs.get(claimed.key, 0) + 1
         flight = self.claims.take(claimed)
         self._totals["started"] += 1
         self._totals["redelivered"] += 1 if claimed.redelivered else 0

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from docket.errors import ExecutionCancelled as ExecutionCancelled
     from docket.errors import ResultUnavailable as ResultUnavailable
     from docket.errors import TaskFailed as TaskFailed
+    from docket.errors import TaskInterrupted as TaskInterrupted
     from docket.execution import Disposition as Disposition
     from docket.execution import Execution as Execution
     from docket.execution import ExecutionState as ExecutionState
     from docket.execution import TaskCall as TaskCall
+    from docket.interruption import check_cancelled as check_cancelled
+    from docket.interruption import shield as shield
     from docket_runtime.worker import Worker as Worker
 
 _HOMES = {
@@ -53,9 +56,12 @@ _HOMES = {
     "Retry": "docket.dependencies",
     "TaskCall": "docket.execution",
     "TaskFailed": "docket.errors",
+    "TaskInterrupted": "docket.errors",
     "TaskKey": "docket.dependencies",
     "TaskLogger": "docket.dependencies",
     "Worker": "docket_runtime.worker",
+    "check_cancelled": "docket.interruption",
+    "shield": "docket.interruption",
     "tasks": "docket",
 }
 
@@ -78,10 +84,13 @@ __all__ = [
     "Retry",
     "TaskCall",
     "TaskFailed",
+    "TaskInterrupted",
     "TaskKey",
     "TaskLogger",
     "Worker",
     "__version__",
+    "check_cancelled",
+    "shield",
     "tasks",
 ]
 

@@ -26,9 +26,8 @@ class Logged(Annotation):
 
     @staticmethod
     def _length(value: Any) -> str:
-        brackets = "()" if type(value) is tuple else "[]"
-        if issubclass(type(value), (Mapping, Set)):
-            brackets = "{}"
+        kind: type[Any] = value.__class__
+        brackets = "{}" if issubclass(kind, (Mapping, Set)) else "()" if issubclass(kind, tuple) else "[]"
         return f"{brackets[0]}len {len(value)}{brackets[1]}"
 
 

@@ -29,6 +29,13 @@ class ExecutionCancelled(DocketError):
     """The execution was cancelled (or struck), so its result will never come."""
 
 
+class TaskInterrupted(BaseException):
+    """Raised inside a sync task that shall end: it was cancelled, or its worker's drain is over.
+
+    Not an `Exception`, so that a task's own `except Exception` does not keep it from ending.
+    """
+
+
 class DeadLetter(DocketError):
     """The execution was set aside with a cause, after it could not be run or kept killing its worker."""
 

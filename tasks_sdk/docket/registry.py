@@ -98,6 +98,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
+        self.has_sync_tasks = False
 
     def register(self, function: TaskFunction, names: Iterable[str] | None = None) -> Task:
         """Known under its own name, or under all of `names`; returns the plan of the first."""
@@ -107,6 +108,7 @@ class Registry:
             plans.append(known if known is not None and known.function is function else plan(function, name))
         for each in plans:
             self._tasks[each.name] = each
+            self.has_sync_tasks = self.has_sync_tasks or not each.is_async
         return plans[0]
 
     def register_collection(self, reference: str) -> None:

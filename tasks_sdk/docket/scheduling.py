@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +16,8 @@ from docket.store.requests import Operation
 
 CHUNK = 500
 """Calls in one script: long enough to make the round trip cheap, short enough not to keep Redis from others (~8 ms)."""
+
+_MOST_BYTES = 4_000_000
 
 _DISPOSITIONS = {
     b"scheduled": Disposition.SCHEDULED,
@@ -85,7 +87,7 @@ def schedule(
     verb = "replace" if replace else "add"
     ttl_ms = clock.to_ms(ttl)
     outcomes: list[Scheduled] = []
-    for start in range(0, len(calls), chunk):
+    for batch in _batches(calls, chunk):
         replies = yield scripts.schedule(
             keys,
             (
@@ -98,11 +100,25 @@ def schedule(
                     ttl_ms,
                     inside[1] if inside is not None and inside[0] == call.key else "",
                 )
-                for call, body in calls[start : start + chunk]
+                for call, body in batch
             ),
         )
         outcomes += [_parse(reply) for reply in replies]
     return outcomes
+
+
+def _batches(calls: Sequence[tuple[TaskCall, bytes]], most: int) -> Iterator[list[tuple[TaskCall, bytes]]]:
+    """Bounded by number and by size: Redis serves nobody else while it takes one in."""
+    batch: list[tuple[TaskCall, bytes]] = []
+    size = 0
+    for call, body in calls:
+        size += len(body)
+        if batch and (len(batch) >= most or size > _MOST_BYTES):
+            yield batch
+            batch, size = [], len(body)
+        batch.append((call, body))
+    if batch:
+        yield batch
 
 
 def _parse(reply: Sequence[bytes]) -> Scheduled:

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from docket.store.connect import BROKEN
 from docket.store.requests import SUBSCRIBED
 
@@ -114,7 +116,7 @@ class Listener:
                     message = await pubsub.get_message(timeout=None)
                     if message is not None:
                         self._dispatch(message)
-            except BROKEN:
+            except (RedisError, OSError):
                 await self._drop()
                 await asyncio.sleep(_BETWEEN_TRIES)
 

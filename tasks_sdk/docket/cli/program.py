@@ -1,0 +1,29 @@
+"""Which commands `docket` has."""
+
+from __future__ import annotations
+
+import typer
+
+from docket.cli import clear, snapshot, tasks, version, worker, workers
+
+app = typer.Typer(
+    help="Run Python functions in the background, now or later, over Redis.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    # A traceback with local variables would print what no log should hold: passwords, arguments of tasks.
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.callback()
+def _program() -> None:  # pyright: ignore[reportUnusedFunction]
+    """Run Python functions in the background, now or later, over Redis."""
+
+
+app.command("worker", epilog=worker.EPILOG)(worker.worker)
+app.command("snapshot")(snapshot.snapshot)
+app.command("clear")(clear.clear)
+app.add_typer(workers.app, name="workers")
+app.add_typer(tasks.app, name="tasks")
+app.command("version")(version.version)

@@ -1,0 +1,135 @@
+"""The options of `docket worker`: the variables that stand for each, and the sentence that explains it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from docket import logs
+from docket.cli.options import duration, number, option
+from docket_runtime.settings import WorkerSettings
+
+_NOTHING_POLLS = "Accepted for compatibility: an upper bound of waiting. Nothing polls at it."
+
+
+def _variables(name: str) -> list[str]:
+    """Ours and the one of `docket-supervise`, so that one environment serves both."""
+    return [f"DOCKET_WORKER_{name}", f"DOCKET_{name}"]
+
+
+def _reference(text: str) -> str:
+    module, colon, attribute = text.partition(":")
+    if not (module and colon and attribute):
+        raise ValueError(f"expected module:function, got {text!r}")
+    return text
+
+
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="DOCKET_TASKS",
+        help="Tasks to run; repeatable, or separated by commas. The current folder is on sys.path.",
+        metavar="MODULE:COLLECTION",
+        show_default=",".join(WorkerSettings.tasks),
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DOCKET_WORKER_NAME", help="Name of this worker.", metavar="NAME", show_default="host#pid"
+    ),
+]
+LoggingLevel = Annotated[
+    logs.LogLevel,
+    option(
+        "--logging-level",
+        logs.checked_level,
+        "Least severe lines to log.",
+        metavar="DEBUG…CRITICAL",
+        variables=["DOCKET_LOGGING_LEVEL", "DOCKET_LOG_LEVEL"],
+    ),
+]
+LoggingFormat = Annotated[
+    logs.LogFormat | None,
+    option(
+        "--logging-format",
+        logs.checked_format,
+        "Form of the log lines on standard error.",
+        metavar="rich|plain|json",
+        variables=["DOCKET_LOGGING_FORMAT", "DOCKET_LOG_FORMAT"],
+        show_default="rich on a terminal, else plain",
+    ),
+]
+Concurrency = Annotated[int, number("--concurrency", "Executions at a time.", _variables("CONCURRENCY"))]
+Threads = Annotated[
+    int | None,
+    number("--threads", "Threads for sync tasks.", _variables("THREADS"), show_default="the concurrency"),
+]
+MessageBatch = Annotated[
+    int,
+    number(
+        "--message-batch", "Most executions to claim in one exchange with Redis.", "DOCKET_WORKER_MESSAGE_BATCH"
+    ),
+]
+RedeliveryTimeout = Annotated[
+    timedelta,
+    duration(
+        "--redelivery-timeout",
+        "How long a claim outlives the last sign of its worker.",
+        _variables("REDELIVERY_TIMEOUT"),
+    ),
+]
+ReconnectionDelay = Annotated[
+    timedelta,
+    duration(
+        "--reconnection-delay",
+        "Longest pause between two tries when Redis is away.",
+        "DOCKET_WORKER_RECONNECTION_DELAY",
+    ),
+]
+MinimumCheckInterval = Annotated[
+    timedelta,
+    duration("--minimum-check-interval", _NOTHING_POLLS, "DOCKET_WORKER_MINIMUM_CHECK_INTERVAL"),
+]
+SchedulingResolution = Annotated[
+    timedelta,
+    duration("--scheduling-resolution", _NOTHING_POLLS, "DOCKET_WORKER_SCHEDULING_RESOLUTION"),
+]
+DrainTimeout = Annotated[
+    timedelta,
+    duration(
+        "--drain-timeout",
+        "What running executions are given to finish when the worker is told to stop.",
+        _variables("DRAIN_TIMEOUT"),
+    ),
+]
+MaxCrashes = Annotated[
+    int,
+    number(
+        "--max-crashes",
+        "Workers that one execution may kill before it is set aside as a dead letter.",
+        _variables("MAX_CRASHES"),
+    ),
+]
+UntilFinished = Annotated[
+    bool,
+    typer.Option(
+        "--until-finished",
+        envvar="DOCKET_WORKER_UNTIL_FINISHED",
+        help="Leave when nothing waits, is scheduled or runs any more.",
+    ),
+]
+FallbackTask = Annotated[
+    str | None,
+    option(
+        "--fallback-task",
+        _reference,
+        "What is run for a task that this worker does not know. Without one, such work is set aside as a dead "
+        "letter until a worker comes that knows it.",
+        metavar="MODULE:FUNCTION",
+        variables=_variables("FALLBACK_TASK"),
+        show_default=False,
+    ),
+]
