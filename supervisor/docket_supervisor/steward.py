@@ -14,7 +14,7 @@ from docket import clock
 from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed
 from docket.store.connect import check
 from docket.store.ledger import HandedOver as Outcome
-from docket.store.ledger import Ledger, open_ledger
+from docket.store.ledger import Ledger, open_ledger, renewal_interval
 from docket_supervisor import titles
 from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance
@@ -70,7 +70,7 @@ class Steward:
             group.start_soon(self._listen, group.cancel_scope)
             await self._open(stack)
             group.start_soon(self._hand_over)
-            group.start_soon(self._every, self._worker.renewal_interval.total_seconds(), self._renew)
+            group.start_soon(self._every, renewal_interval(self._worker.redelivery_timeout).total_seconds(), self._renew)
             group.start_soon(self._every, self._sweep_interval, self._sweep)
 
     @property

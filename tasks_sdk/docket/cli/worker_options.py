@@ -70,7 +70,9 @@ Threads = Annotated[
 MessageBatch = Annotated[
     int,
     number(
-        "--message-batch", "Most executions to claim in one exchange with Redis.", "DOCKET_WORKER_MESSAGE_BATCH"
+        "--message-batch",
+        "Most executions to claim in one exchange with Redis.",
+        "DOCKET_WORKER_MESSAGE_BATCH",
     ),
 ]
 RedeliveryTimeout = Annotated[
