@@ -29,7 +29,9 @@ Settlement = tuple[str, str, str, str | bytes | int, str | bytes]
 
 _MOST_SETTLED = 500
 _MOST_BYTES = 4_000_000
-_MOST_PROMOTED = 250
+_MOST_PROMOTED = 100
+_TIMER_GRAIN = 0.001
+"""Seconds: what an event loop's timers are good to."""
 _SAFETY_LOOK = 5.0
 """Seconds after which an idle worker looks even without a reason: a signal can be lost."""
 _CENSUS_INTERVAL = 0.1
@@ -176,8 +178,12 @@ class Exchange:
             until = min(until, due)
         if self._suspects_since is not None:
             until = min(until, self._suspects_since + _PATIENCE_WITH_SUSPECTS)
+        delay = until - clock.monotonic()
+        if delay <= _TIMER_GRAIN:
+            await asyncio.sleep(0)  # the last millisecond is turned through: a timer could only be late for it
+            return
         self._wake.clear()
-        timer = asyncio.get_running_loop().call_later(max(0.0, until - clock.monotonic()), self._wake.set)
+        timer = asyncio.get_running_loop().call_later(delay - _TIMER_GRAIN, self._wake.set)
         try:
             await self._wake.wait()
         finally:

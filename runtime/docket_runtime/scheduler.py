@@ -9,8 +9,8 @@ from docket import clock
 _AFTER_THE_TIMEKEEPER = (0.02, 0.06)
 """Seconds by which the others come later than the timekeeper: enough for it to have promoted, not enough to be felt."""
 
-_NEVER_BEFORE = 0.0006
-"""A loop's timers are only good to a millisecond; waking before the moment would be a round trip for nothing."""
+_NEVER_BEFORE = 0.0001
+"""Seconds: the two clocks are compared by a round trip, and coming before the moment would be one for nothing."""
 
 
 class Schedule:

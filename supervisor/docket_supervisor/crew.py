@@ -111,18 +111,13 @@ class Crew:
             self._hire(post)
 
     def suspects(self, waiting: int) -> None:
-        """So many executions wait to be run alone: each gets a process, as far as there are seats."""
+        """So many executions are to be run alone, or are being: each gets a process, as far as there are seats."""
         if self._leaving:
             return
-        coming = sum(
-            post.sitting in (Sitting.HIRING, Sitting.BOOTING, Sitting.RESTING) for post in self._sickroom
-        )
-        for post in self._sickroom:
-            if coming >= waiting:
-                return
-            if post.sitting is Sitting.VACANT:
-                coming += 1
-                self._hire(post)
+        vacant = [post for post in self._sickroom if post.sitting is Sitting.VACANT]
+        wanted = waiting - (len(self._sickroom) - len(vacant))
+        for post in vacant[: max(0, wanted)]:
+            self._hire(post)
 
     def hired(self, number: int, pid: int) -> None:
         """The answer to a request; pid 0 when there could be no process now."""
@@ -208,14 +203,15 @@ class Crew:
         running = post.seat.inflight
         life = Life(
             seconds=clock.monotonic() - post.forked_at,
+            started=post.seat.totals.started,
             settled=post.seat.totals.settled,
             explained=bool(running) and not post.killed,
             ready=post.seat.phase not in ("", "starting"),
         )
         if name := post.seat.worker_id:
             self.handed_back |= self._leaving and death.code != ExitCode.CLEAN
-            # Told to leave, it could not stop what it ran: that is no crash of an execution's making.
-            blameless = post.killed or death.code == ExitCode.HANDED_BACK
+            # It was told to leave and could not stop what it ran: that is no crash of an execution's making.
+            blameless = post.killed or death.code in (ExitCode.CLEAN, ExitCode.HANDED_BACK)
             started = [] if blameless else [each.entry for each in running]
             self._hand_over(name, f"worker process {death.pid} {death.cause}", started)
         self._tell(post, death, life, running)
@@ -249,7 +245,10 @@ class Crew:
             pause = verdict.after if isinstance(verdict, Restart) else LONGEST_DELAY
             if pause > 0:
                 self._rest(post, pause)
-        self._count_suspects()
+        if life.started or death.code != ExitCode.CLEAN:
+            # One that found nothing to run must not be followed at once by another: the suspects that were counted
+            # may be running on another host. The steward counts again before long.
+            self._count_suspects()
 
     def _give_up(self, post: Post, restarts: int) -> None:
         post.sitting = Sitting.GIVEN_UP

@@ -176,7 +176,9 @@ class TemplateHiring:
         match message:
             case Imported():
                 self._imported = True
-                logger.info("template %d imported the tasks of %d collections", self._pid, message.collections)
+                logger.info(
+                    "template %d imported the tasks of %d collections", self._pid, message.collections
+                )
                 self._ask()
             case ImportFailed():
                 self._import_failed(message.explanation)

@@ -22,6 +22,7 @@ class Life:
     settled: int
     explained: bool
     """An execution was running, and is held to account for it: the crash count of executions takes over."""
+    started: int = 0
     ready: bool = True
     """It had come up; one that never did within the boot timeout has failed, however long that is."""
 

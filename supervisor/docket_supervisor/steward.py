@@ -70,8 +70,14 @@ class Steward:
             group.start_soon(self._listen, group.cancel_scope)
             await self._open(stack)
             group.start_soon(self._hand_over)
-            group.start_soon(self._every, renewal_interval(self._worker.redelivery_timeout).total_seconds(), self._renew)
+            group.start_soon(
+                self._every, renewal_interval(self._worker.redelivery_timeout).total_seconds(), self._renew
+            )
             group.start_soon(self._every, self._sweep_interval, self._sweep)
+
+    @property
+    def _renewal_interval(self) -> float:
+        return renewal_interval(self._worker.redelivery_timeout).total_seconds()
 
     @property
     def _sweep_interval(self) -> float:

@@ -10,9 +10,11 @@ import selectors
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from docket import clock
 from docket.durations import describe
+from docket.errors import BadURL, ConnectionFailed
 from docket_supervisor import titles
 from docket_supervisor.board import Board
 from docket_supervisor.channel import Channel, Notices
@@ -61,6 +63,7 @@ class Supervisor:
         self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
         self._selector = selectors.DefaultSelector()
         self._strays = Strays()
+        self._server: _Server | None = None
         self._stewardship = Stewardship(
             self._inherited,
             self._ours,
@@ -106,9 +109,7 @@ class Supervisor:
         )
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
         self._selector.register(self._inherited.notices, selectors.EVENT_READ, self._noticed)
-        if settings.docket.url.startswith("memory:"):
-            # That room gives such a server a name of this process tree's own when it is loaded: once, for all forks.
-            importlib.import_module("docket.store.servers")
+        self._server = _own_server(settings.docket.url)
         self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
         if become_subreaper() and settings.preload:
@@ -128,6 +129,8 @@ class Supervisor:
         self._signals.restore()
         self._inherited.lifeline.close()
         self._inherited.notices.close()
+        if self._server is not None:
+            self._server.release()
 
     def _ours(self) -> Iterable[Closeable]:
         """What a forked child must not keep open."""
@@ -294,3 +297,21 @@ class Supervisor:
         warning = f"; the next one will {next_effect}" if event is Event.INT and next_effect else ""
         logger.info("%s%s", how, warning)
         self._crew.drain(deadline)
+
+
+class _Server(Protocol):
+    def release(self) -> None: ...
+
+
+def _own_server(url: str) -> _Server | None:
+    """A hold on the server behind a `memory://` or `embedded://` URL, so that it outlives every worker.
+
+    Nobody else may come first: a server started by a worker would end with it. What is wrong with the URL or the
+    server is told by the steward, like everything about Redis.
+    """
+    if not url.startswith(("memory:", "embedded:")):
+        return None
+    try:
+        return importlib.import_module("docket.store.servers").acquire(url)
+    except (BadURL, ConnectionFailed):
+        return None

@@ -48,9 +48,7 @@ class Evidence:
         if not self.path.exists():
             return []
         lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-        return [
-            line for line in lines if event in ("", line["event"]) and (not key or line["key"] == key)
-        ]
+        return [line for line in lines if event in ("", line["event"]) and (not key or line["key"] == key)]
 
     def began(self, key: str) -> list[dict[str, Any]]:
         return self.lines("began", key)

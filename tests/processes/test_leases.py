@@ -61,7 +61,9 @@ def test_leases_are_kept_when_the_steward_is_killed(
     for _ in range(3):
         (steward,) = eventually(lambda: supervisor.titled("steward"))
         os.kill(steward, signal.SIGKILL)
-        eventually(lambda steward=steward: supervisor.titled("steward") not in ([], [steward]), "another steward")
+        eventually(
+            lambda steward=steward: supervisor.titled("steward") not in ([], [steward]), "another steward"
+        )
     execution.get_result()
     assert evidence.ran_once("long")
     assert supervisor.stop() == 0

@@ -85,7 +85,11 @@ def test_a_third_signal_stops_at_once_and_unfinished_work_is_handed_back(
     go = tmp_path / "go"
     execution = docket.add(task, key="long")(str(go))
     evidence.running_in("long")
-    for number, said in ((signal.SIGTERM, "30s at most"), (signal.SIGTERM, "5s at most"), (last, "immediately")):
+    for number, said in (
+        (signal.SIGTERM, "30s at most"),
+        (signal.SIGTERM, "5s at most"),
+        (last, "immediately"),
+    ):
         supervisor.signal(number)
         supervisor.logged(said)
     assert supervisor.ends(4) == code

@@ -48,7 +48,11 @@ def test_the_work_of_a_killed_worker_runs_again_at_once(
 
 
 def test_half_of_the_killed_run_again_within_a_quarter_of_a_second(
-    docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path, record_property: Callable[..., None]
+    docket: Docket,
+    supervise: Supervise,
+    evidence: Evidence,
+    tmp_path: Path,
+    record_property: Callable[..., None],
 ) -> None:
     supervisor = supervise("--processes", "2")
     recovered: list[float] = []
@@ -68,7 +72,9 @@ def test_half_of_the_killed_run_again_within_a_quarter_of_a_second(
     assert supervisor.stop() == 0
 
 
-def test_what_had_not_begun_goes_back_without_blame(docket: Docket, supervise: Supervise, evidence: Evidence) -> None:
+def test_what_had_not_begun_goes_back_without_blame(
+    docket: Docket, supervise: Supervise, evidence: Evidence
+) -> None:
     """The one slot is blocked, so that what else the worker has claimed cannot begin."""
     supervisor = supervise("--processes", "1", "--concurrency", "1")
     docket.add(does.wait, key="blocker")(60)

@@ -101,8 +101,12 @@ def test_a_check_that_passes_says_what_would_run(run: Run) -> None:
 
 
 def test_variables_stand_for_options_and_tasks_are_separated_by_commas(run: Run) -> None:
-    told = run(DOCKET_CHECK="1", DOCKET_TASKS="shop:tasks,shop:tasks", DOCKET_CONCURRENCY="4", DOCKET_PROCESSES="2")
-    assert told.stderr == "ok: docket docket, 2 processes with 4 slots each, tasks from shop:tasks, shop:tasks\n"
+    told = run(
+        DOCKET_CHECK="1", DOCKET_TASKS="shop:tasks,shop:tasks", DOCKET_CONCURRENCY="4", DOCKET_PROCESSES="2"
+    )
+    assert (
+        told.stderr == "ok: docket docket, 2 processes with 4 slots each, tasks from shop:tasks, shop:tasks\n"
+    )
 
 
 def test_a_check_tells_why_an_import_fails(run: Run, tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def test_signals_become_readable_in_order() -> None:
 
 
 def test_every_dead_child_is_reaped_after_it_was_looked_at() -> None:
-    pids = [os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", f"exit({code})"]) for code in (3, 4)]
+    pids = [
+        os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", f"exit({code})"]) for code in (3, 4)
+    ]
     looked_at: list[int] = []
     deaths: list[Death] = []
 

@@ -1,0 +1,109 @@
+"""Who is measured: an interpreter, a program, and the settings that make it fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.benchmarks.programs.marks import COUNT, FOLDER
+
+PROGRAMS = Path(__file__).parent / "programs"
+REPOSITORY = Path(__file__).parents[2]
+CACHE = REPOSITORY / ".bench"
+
+
+class Broken(Exception):
+    """A measurement is worth nothing; the message says why."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`interval_ms`: pydocket looks for work this often at most; a short one makes it fast, and its idling dear.
+    `options`: of the URL; by default redis-py's pool refuses pydocket its 101st connection."""
+
+    name: str
+    python: str
+    program: str = "contestant.py"
+    options: str = ""
+    interval_ms: int = 1
+
+    def ask(self, url: str, folder: Path, role: str, **config: Any) -> dict[str, Any]:
+        """What a client answers once it has done its part."""
+        with Player(self, url, folder, role, **config) as player:
+            return player.answer()
+
+
+OURS = Contestant("ours", sys.executable)
+FLOOR = Contestant("floor", sys.executable, program="floor.py")
+
+
+def pydocket() -> Contestant:
+    """In an environment of its own, which is made once."""
+    folder = CACHE / "pydocket"
+    python, ready = folder / "bin" / "python", folder / "ready"
+    if not ready.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "pydocket"], check=True)
+        ready.touch()
+    return Contestant("pydocket", str(python), options="?max_connections=3000")
+
+
+def version_of(contestant: Contestant, package: str) -> str:
+    script = f"from importlib.metadata import version; print(version({package!r}))"
+    told = subprocess.run([contestant.python, "-c", script], capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "from the source tree"
+
+
+class Player:
+    """A process that plays one role; it ends with this context."""
+
+    def __init__(self, contestant: Contestant, url: str, folder: Path, role: str, **config: Any) -> None:
+        self._who = f"{contestant.name}, {role}"
+        config |= {"url": url + contestant.options, "role": role, "interval_ms": config.get("interval_ms") or contestant.interval_ms}
+        count = config.get("count", 1)
+        self._process = subprocess.Popen(
+            [contestant.python, str(PROGRAMS / contestant.program), json.dumps(config)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, FOLDER: str(folder), COUNT: str(count)},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Broken(f"{self._who}: ended with {self._process.wait(5)} and gave no answer")
+        return json.loads(line)
+
+    def tell(self) -> None:
+        """The next line that it waits for."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()

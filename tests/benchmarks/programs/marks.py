@@ -1,0 +1,70 @@
+"""What tasks write down, cheap enough not to be measured itself: when each was started and how often.
+
+One file for each process, mapped into its memory, so that two processes never write to the same place and whoever
+reads needs neither the broker nor the process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER, COUNT = "DOCKET_BENCH_MARKS", "DOCKET_BENCH_COUNT"
+"""The environment variables that say where, and how many tasks there are. Their numbers count from 0."""
+
+
+class Marks:
+    """This process's file; made at the first mark, which in a supervised worker is after the fork."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+
+    def mark(self, number: int) -> None:
+        if self._pid != os.getpid():
+            self._open()
+        self._starts[number] = time.monotonic()
+        self._counts[number] += 1
+
+    def _open(self) -> None:
+        self._pid, count = os.getpid(), int(os.environ[COUNT])
+        with open(os.path.join(os.environ[FOLDER], f"{self._pid}.marks"), "w+b") as file:
+            file.truncate(9 * count)
+            memory = memoryview(mmap.mmap(file.fileno(), 9 * count))
+        self._starts, self._counts = memory[: 8 * count].cast("d"), memory[8 * count :]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """All files together. `starts` is 0.0 for what has not been started."""
+
+    counts: Sequence[int]
+    starts: Sequence[float]
+
+    @property
+    def ran(self) -> int:
+        return sum(1 for count in self.counts if count)
+
+    def fault(self) -> str | None:
+        """What keeps this from being "each exactly once"."""
+        lost = sum(1 for count in self.counts if not count)
+        doubled = sum(1 for count in self.counts if count > 1)
+        return f"{lost} tasks were lost, {doubled} ran more than once" if lost or doubled else None
+
+
+def read(folder: Path, count: int) -> Marked:
+    counts, starts = [0] * count, [0.0] * count
+    for path in folder.glob("*.marks"):
+        content = memoryview(path.read_bytes())
+        if len(content) != 9 * count:
+            continue  # made, but not given its size yet
+        for number, more in enumerate(content[8 * count :]):
+            if more:
+                counts[number] += more
+        for number, start in enumerate(content[: 8 * count].cast("d")):
+            if start:
+                starts[number] = start
+    return Marked(counts, starts)

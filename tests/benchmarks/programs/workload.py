@@ -1,0 +1,58 @@
+"""The tasks. Those for threads differ: pydocket runs a plain `def` on its loop, so it is given what its users write."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from marks import Marks
+
+import docket
+
+marks = Marks()
+is_ours = hasattr(docket, "DeadLetter")
+
+
+async def nothing(number: int) -> None:
+    marks.mark(number)
+
+
+async def rest(number: int) -> None:
+    marks.mark(number)
+    await asyncio.sleep(0.05)
+
+
+def _compute(number: int) -> None:
+    marks.mark(number)
+    until = time.thread_time() + 0.010
+    while time.thread_time() < until:
+        pass
+
+
+if is_ours:
+
+    def nothing_sync(number: int) -> None:
+        marks.mark(number)
+
+    compute = _compute
+    compute.__name__ = "compute"
+
+else:
+
+    async def nothing_sync(number: int) -> None:
+        await asyncio.to_thread(marks.mark, number)
+
+    async def compute(number: int) -> None:
+        await asyncio.to_thread(_compute, number)
+
+
+async def hold(number: int, folder: str) -> None:
+    """Writes down who runs it, and runs until there is a file that says it may end."""
+    with open(os.path.join(folder, f"{number}.runs"), "a") as runs:
+        runs.write(f"{os.getpid()} {time.monotonic()}\n")
+    while not os.path.exists(os.path.join(folder, f"{number}.go")):
+        await asyncio.sleep(0.01)
+
+
+tasks = [nothing, nothing_sync, rest, compute, hold]
