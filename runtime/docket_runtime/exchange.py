@@ -180,7 +180,9 @@ class Exchange:
             until = min(until, self._suspects_since + _PATIENCE_WITH_SUSPECTS)
         delay = until - clock.monotonic()
         if delay <= _TIMER_GRAIN:
-            await asyncio.sleep(0)  # the last millisecond is turned through: a timer could only be late for it
+            await asyncio.sleep(
+                0
+            )  # the last millisecond is turned through: a timer could only be late for it
             return
         self._wake.clear()
         timer = asyncio.get_running_loop().call_later(delay - _TIMER_GRAIN, self._wake.set)

@@ -34,7 +34,7 @@ def completed(value: Any) -> Outcome:
         return COMPLETED_WITH_NONE
     try:
         return Outcome("completed", payload.dump(value))
-    except Exception as error:
+    except BaseException as error:
         return failed(
             TypeError(f"cannot pickle the result (a {type(value).__name__}): {payload.describe(error)}")
         )
@@ -54,8 +54,8 @@ def cancelled(reason: str = "") -> Outcome:
 
 
 def unknown(task: str) -> Outcome:
-    return Outcome("unknown", f"no worker that took it knows the task {task!r}")
+    return Outcome("unknown", payload.encodable(f"no worker that took it knows the task {task!r}"))
 
 
 def set_aside(cause: str) -> Outcome:
-    return Outcome("dead", cause[:_LONGEST_ERROR])
+    return Outcome("dead", payload.encodable(cause[:_LONGEST_ERROR]))

@@ -121,6 +121,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             self._store = AsyncStore(self.docket.store.address, connections=2)
             stack.push_async_callback(self._store.close)
+            self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
             stack.callback(self.threads.close)
             stack.callback(self._close_blocking)
             self._loop = asyncio.get_running_loop()
@@ -158,6 +159,7 @@ class Worker:
             quarantine=self.surroundings.quarantine,
             suspects=self.surroundings.suspects,
         )
+        self._reading = anyio.CancelScope()
         self._reader = IdleReader(self._store, self.docket.keys, self.exchange, Outage(longest_pause))
         self.exchange.free_the_slot_of_the_reader = lambda: self._group.start_soon(self._reader.unblock)
 
@@ -247,7 +249,7 @@ class Worker:
                 exchanging = asyncio.Event()
                 self._group.start_soon(self._exchange_until_over, exchanging)
                 if not self.surroundings.quarantine:
-                    self._group.start_soon(self._reader.run)
+                    self._group.start_soon(self._read_when_idle)
                 self._group.start_soon(Heartbeat(self).run)
                 self._group.start_soon(
                     Housekeeping(
@@ -272,6 +274,10 @@ class Worker:
             current_docket.reset(tokens[0])
             current_worker.reset(tokens[1])
 
+    async def _read_when_idle(self) -> None:
+        with self._reading:
+            await self._reader.run()
+
     async def _exchange_until_over(self, over: asyncio.Event) -> None:
         try:
             await self.exchange.run()
@@ -280,6 +286,7 @@ class Worker:
 
     async def _leave(self, exchanged: asyncio.Event) -> None:
         await self.drain.run()
+        self._reading.cancel()
         self.exchange.finish()
         with anyio.move_on_after(None if self.settings.drain_timeout is None else 2.0):
             await exchanged.wait()
@@ -376,6 +383,9 @@ class Worker:
             message.name_of(self.worker_id),
         )
         await self._enlist()
+        await (
+            self._reader.close()
+        )  # it must read under the new id; what it was given under the old one is swept
         self._listen()
 
     async def _fly(self, flight: Flight) -> None:
@@ -383,7 +393,7 @@ class Worker:
             outcome = await self._executor.execute(flight)
         except asyncio.CancelledError:
             outcome = outcomes.INTERRUPTED if flight.interrupted else outcomes.cancelled()
-        except Exception as error:
+        except BaseException as error:
             _LOG.exception("the runtime itself failed on %s", flight.claimed.key)
             outcome = outcomes.failed(error)
         self._land(flight, outcome)

@@ -21,7 +21,7 @@ class Logged(Annotation):
         """Never raises: a failing `repr` is shown as such."""
         try:
             return self._length(value) if self.length_only and hasattr(value, "__len__") else repr(value)
-        except Exception as error:
+        except BaseException as error:
             return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
     @staticmethod

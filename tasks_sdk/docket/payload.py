@@ -2,6 +2,8 @@
 
 Everything stored begins with one byte that names its codec, so that what one release writes the next can tell apart.
 Plain pickle does most of the work (in C); cloudpickle only what plain pickle cannot carry to another process.
+What the worker pickles and unpickles runs code of the user's (`__reduce__`, `__str__`), and that may raise anything,
+SystemExit included: hence the `except BaseException`. There is no await inside, so no cancellation can be swallowed.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ def load(stored: bytes) -> Any:
         raise CannotLoad(f"stored in a form that this release does not know: {stored[:20]!r}")
     try:
         return pickle.loads(memoryview(stored)[1:])
-    except Exception as error:
-        raise CannotLoad(f"cannot be unpickled here: {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        raise CannotLoad(f"cannot be unpickled here: {describe(error)}") from error
 
 
 def dump_arguments(
@@ -51,9 +53,7 @@ def dump_arguments(
         return dump((tuple(args), dict(kwargs)))
     except Exception as error:
         culprit = _culprit(args, kwargs, parameters)
-        raise CannotStore(
-            f"cannot pickle {culprit} of the call to {task!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise CannotStore(f"cannot pickle {culprit} of the call to {task!r}: {describe(error)}") from error
 
 
 def _culprit(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Sequence[str]) -> str:
@@ -89,16 +89,28 @@ def dump_exception(error: BaseException) -> bytes:
         candidate = dump(error)
         if type(load(candidate)) is type(error):
             carried = candidate
-    except Exception:
+    except BaseException:
         carried = _dump_parts(error)
-    text = "".join(traceback.format_exception(error))
+    text = _traceback_of(error)
     return dump((type(error).__qualname__, _message_of(error), text, carried))
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as failure:
+        return f"(its traceback cannot be shown: {type(failure).__name__})"
+
+
+def encodable(text: str) -> str:
+    """The text with what UTF-8 cannot carry (lone surrogates) written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _message_of(error: BaseException) -> str:
     try:
-        return str(error)
-    except Exception as failure:
+        return encodable(str(error))
+    except BaseException as failure:
         return f"(its message cannot be shown: {type(failure).__name__})"
 
 
@@ -107,7 +119,7 @@ def _dump_parts(error: BaseException) -> bytes | None:
     try:
         parts = dump((type(error), error.args, dict(vars(error))))
         return parts if isinstance(_rebuild(load(parts)), type(error)) else None
-    except Exception:
+    except BaseException:
         return None
 
 
@@ -128,7 +140,7 @@ def load_exception(stored: bytes) -> BaseException:
     if carried is not None:
         try:
             error = _rebuild(load(carried))
-        except Exception:
+        except BaseException:
             error = None
     if not isinstance(error, BaseException):
         error = TaskFailed(type_name, message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 from docket import clock, payload
 from docket.execution import Disposition, ExecutionState, TaskCall, fresh_key, moment_of
+from docket.payload import encodable
 from docket.registry import Registry, TaskFunction
 from docket.store import scripts
 from docket.store.keys import Keys
@@ -64,6 +66,9 @@ def check(function: TaskFunction | str, when: datetime | None, key: str | None) 
         raise ValueError("expected the name of a task, got ''")
     if key is not None and (not isinstance(key, str) or not key):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"expected a key of at least one character, got {key!r}")
+    for text in (function, key):
+        if isinstance(text, str) and encodable(text) != text:
+            raise ValueError(f"expected text that UTF-8 can carry, got {text!r}")
 
 
 def body_of(registry: Registry, call: TaskCall) -> bytes:
@@ -99,6 +104,7 @@ def schedule(
                     moment_of(call.when),
                     ttl_ms,
                     inside[1] if inside is not None and inside[0] == call.key else "",
+                    random.getrandbits(31),
                 )
                 for call, body in batch
             ),

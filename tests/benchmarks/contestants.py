@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,8 +49,15 @@ def pydocket() -> Contestant:
     folder = CACHE / "pydocket"
     python, ready = folder / "bin" / "python", folder / "ready"
     if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "pydocket"], check=True)
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(folder)],
+            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pydocket"],
+        ):
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            )
+            if done.returncode:
+                raise Broken(f"pydocket cannot be installed:\n{done.stdout[-2000:]}")
         ready.touch()
     return Contestant("pydocket", str(python), options="?max_connections=3000")
 
@@ -65,7 +73,7 @@ class Player:
 
     def __init__(self, contestant: Contestant, url: str, folder: Path, role: str, **config: Any) -> None:
         self._who = f"{contestant.name}, {role}"
-        config |= {"url": url + contestant.options, "role": role, "interval_ms": config.get("interval_ms") or contestant.interval_ms}
+        config |= {"url": url + contestant.options, "role": role, "interval_ms": contestant.interval_ms}
         count = config.get("count", 1)
         self._process = subprocess.Popen(
             [contestant.python, str(PROGRAMS / contestant.program), json.dumps(config)],
@@ -95,9 +103,12 @@ class Player:
     def pid(self) -> int:
         return self._process.pid
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self, patience: float = 120.0) -> dict[str, Any]:
         assert self._process.stdout is not None
+        watchdog = threading.Timer(patience, self._process.kill)
+        watchdog.start()
         line = self._process.stdout.readline()
+        watchdog.cancel()
         if not line:
             raise Broken(f"{self._who}: ended with {self._process.wait(5)} and gave no answer")
         return json.loads(line)

@@ -33,6 +33,7 @@ BORDERS: dict[tuple[str, str], str] = {
     (PAYLOAD, "dump_exception"): "a user's exception class",
     (PAYLOAD, "_dump_parts"): "a user's exception class",
     (PAYLOAD, "_message_of"): "a user's __str__",
+    (PAYLOAD, "_traceback_of"): "a user's __str__ and __repr__",
     (PAYLOAD, "load_exception"): "a user's exception class",
     ("supervisor/docket_supervisor/forking.py", "_be_the_child"): "a child's main",
     ("supervisor/docket_supervisor/loading.py", "_load"): "a user's module while it is imported",

@@ -101,9 +101,10 @@ def test_a_poison_task_kills_three_processes_and_no_innocent(
     for innocent in innocents:
         evidence.running_in(innocent.key)
     culprit = docket.add(poison, key="poison")()
+    eventually(lambda: supervisor.titled("quarantine"))
+    go.touch()
     with pytest.raises(DeadLetter) as dead:
         culprit.get_result()
-    go.touch()
     for innocent in innocents:
         innocent.get_result()
         innocent.sync()

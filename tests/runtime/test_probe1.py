@@ -112,7 +112,7 @@ async def test_record_lacking(docket, docket_name, field, value):
     async with docket.redis() as r:
         if value is None: await r.hdel(docket.keys.runs("bad"), field)
         else: await r.hset(docket.keys.runs("bad"), field, value)
-    async with Worker(docket) as w:
+    async with Worker(docket, drain_timeout=timedelta(0)) as w:
         try:
             await asyncio.wait_for(w.run_until_finished(), 2)
         except TimeoutError:

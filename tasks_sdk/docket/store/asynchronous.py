@@ -50,7 +50,7 @@ class AsyncStore:
         try:
             return await self._ask_once(request)
         except BROKEN as error:
-            if is_final(error) or isinstance(error, TimeoutError):
+            if is_final(error) or (isinstance(request, Call) and not request.repeatable):
                 raise
             await self.client.connection_pool.disconnect(inuse_connections=False)
             return await self._ask_once(request)

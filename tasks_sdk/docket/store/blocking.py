@@ -52,7 +52,7 @@ class BlockingStore:
         try:
             return self._ask_once(request)
         except BROKEN as error:
-            if is_final(error) or isinstance(error, TimeoutError):
+            if is_final(error) or (isinstance(request, Call) and not request.repeatable):
                 raise
             self.client.connection_pool.disconnect(inuse_connections=False)
             return self._ask_once(request)

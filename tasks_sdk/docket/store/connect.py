@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import redis
 import redis.asyncio
 from redis import exceptions
-from redis.asyncio.connection import parse_url as parse_redis_url
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -23,7 +22,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 OWN_SCHEMES = ("memory", "embedded")
 
 CONNECT_TIMEOUT = 5.0
-REPLY_TIMEOUT = 30.0
+REPLY_TIMEOUT = 10.0
 """Seconds until a reply is given up on. Longer than any script of ours takes, shorter than a person's patience."""
 
 # redis-py types its clients incompletely: our stores hold them as Any, and know what they asked for.
@@ -68,9 +67,10 @@ def check(url: str) -> str:
             )
         if port == 0:
             raise BadURL(f"expected a port between 1 and 65535 in {hide_password(url)!r}, got 0")
+    if parts.scheme in REDIS_SCHEMES:
         try:
-            parse_redis_url(url)
-        except (ValueError, TypeError) as error:
+            cast(Any, redis.ConnectionPool).from_url(url).make_connection()
+        except (ValueError, TypeError, exceptions.RedisError) as error:
             raise BadURL(f"cannot read the Redis URL {hide_password(url)!r}: {error}") from error
     return parts.scheme
 
@@ -135,13 +135,21 @@ def blocking_client(address: Address, connections: int, *, wait: float = 60.0, *
 def translated(error: Exception, url: str) -> DocketError | None:
     """The error of ours that says what this one of redis-py means, or None if it is none of the connection's."""
     where = hide_password(url)
-    if isinstance(error, exceptions.AuthenticationError):
+    if _is_about_passwords(error):
         return AuthenticationFailed(f"Redis at {where} refused the user name or password: {error}")
-    if isinstance(error, exceptions.ResponseError) and str(error).startswith(("NOAUTH", "WRONGPASS")):
-        return AuthenticationFailed(f"Redis at {where} asks for a password: {error}")
     if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)):
         return ConnectionFailed(f"cannot reach Redis at {where}: {error or type(error).__name__}")
     return None
+
+
+def _is_about_passwords(error: BaseException) -> bool:
+    """redis-py says some of it by class, some only by text, and wraps it when it happens while connecting."""
+    if isinstance(error, exceptions.AuthenticationError):
+        return True
+    said = str(error).lower()
+    return any(
+        words in said for words in ("noauth", "wrongpass", "authentication required", "username-password")
+    )
 
 
 @contextmanager
@@ -164,6 +172,10 @@ BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 
 def is_final(error: BaseException) -> bool:
     """True if trying again at once cannot help."""
-    return isinstance(
-        error, (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.MaxConnectionsError)
+    final = (
+        exceptions.TimeoutError,
+        exceptions.AuthenticationError,
+        exceptions.AuthorizationError,
+        exceptions.MaxConnectionsError,
     )
+    return isinstance(error, final) or _is_about_passwords(error)

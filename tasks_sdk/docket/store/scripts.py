@@ -42,14 +42,15 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A script with its arguments, ready to be sent."""
+    """A script with its arguments, ready to be sent. `repeatable`: sending it twice is the same as sending it once."""
 
     script: Script
     stream: str
     arguments: Sequence[str | bytes | int]
+    repeatable: bool = True
 
 
-SCHEDULE = Script("schedule", items=("verb", "key", "name", "body", "when_us", "ttl_ms", "inside"))
+SCHEDULE = Script("schedule", items=("verb", "key", "name", "body", "when_us", "ttl_ms", "inside", "request"))
 EXCHANGE = Script(
     "exchange",
     arguments=(
@@ -94,15 +95,18 @@ ALL = (
 )
 
 
-def schedule(keys: Keys, rows: Iterable[tuple[str, str, str, bytes, int | None, int, str]]) -> Call:
-    """Each row: verb (`add` or `replace`), key, name, body, when_us (None: now), ttl_ms, entry it is asked from.
+def schedule(keys: Keys, rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int]]) -> Call:
+    """Each row: verb (`add` or `replace`), key, name, body, when_us (None: now), ttl_ms, entry it is asked from, and a
+    number that tells this request from others: sent twice because a reply was lost, it takes place once.
 
     Replies a row each: `scheduled` or `already`, generation, state, when_us.
     """
     arguments: list[str | bytes | int] = [keys.prefix]
-    for verb, key, name, body, when_us, ttl_ms, inside in rows:
-        arguments += (verb, key, name, body, "" if when_us is None else when_us, ttl_ms, inside)
-    return Call(SCHEDULE, keys.stream, arguments)
+    kept = True
+    for verb, key, name, body, when_us, ttl_ms, inside, request in rows:
+        arguments += (verb, key, name, body, "" if when_us is None else when_us, ttl_ms, inside, request)
+        kept = kept and ttl_ms > 0
+    return Call(SCHEDULE, keys.stream, arguments, repeatable=kept)
 
 
 def exchange(

@@ -11,7 +11,6 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.asyncio
@@ -34,11 +33,6 @@ async def nothing(number: int) -> None:
 
 def nothing_sync(number: int) -> None:
     marks.mark(number)
-
-
-def _call_all(function: Callable[[int], None], numbers: Sequence[int]) -> None:
-    for number in numbers:
-        function(number)
 
 
 async def enqueue(client: redis.asyncio.Redis, config: Config) -> None:
@@ -90,7 +84,7 @@ async def _consume(client: redis.asyncio.Redis) -> None:
                 pipeline.xdel(STREAM, *done)
             # A pipeline must not block: it would hold its own answers back. So a read that blocks goes alone.
             pipeline.xreadgroup(GROUP, name, {STREAM: ">"}, count=100)
-            reply = (await pipeline.execute())[-1]
+            reply: Any = (await pipeline.execute())[-1]
         reply = reply or await client.xreadgroup(GROUP, name, {STREAM: ">"}, count=100, block=1000)
         done = [entry for _, entries in reply for entry, _ in entries]
         bodies = [pickle.loads(fields[b"body"]) for _, entries in reply for _, fields in entries]

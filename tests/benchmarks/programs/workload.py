@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 from marks import Marks
 
@@ -30,28 +32,29 @@ def _compute(number: int) -> None:
         pass
 
 
-if is_ours:
+async def _mark_in_thread(number: int) -> None:
+    await asyncio.to_thread(marks.mark, number)
 
-    def nothing_sync(number: int) -> None:
-        marks.mark(number)
 
-    compute = _compute
-    compute.__name__ = "compute"
+async def _compute_in_thread(number: int) -> None:
+    await asyncio.to_thread(_compute, number)
 
-else:
 
-    async def nothing_sync(number: int) -> None:
-        await asyncio.to_thread(marks.mark, number)
+def _mark(number: int) -> None:
+    marks.mark(number)
 
-    async def compute(number: int) -> None:
-        await asyncio.to_thread(_compute, number)
+
+nothing_sync: Callable[[int], Any] = _mark if is_ours else _mark_in_thread
+nothing_sync.__name__ = "nothing_sync"
+compute: Callable[[int], Any] = _compute if is_ours else _compute_in_thread
+compute.__name__ = "compute"
 
 
 async def hold(number: int, folder: str) -> None:
     """Writes down who runs it, and runs until there is a file that says it may end."""
     with open(os.path.join(folder, f"{number}.runs"), "a") as runs:
         runs.write(f"{os.getpid()} {time.monotonic()}\n")
-    while not os.path.exists(os.path.join(folder, f"{number}.go")):
+    while not os.path.exists(os.path.join(folder, f"{number}.go")):  # noqa: ASYNC110 - it comes from another process
         await asyncio.sleep(0.01)
 
 

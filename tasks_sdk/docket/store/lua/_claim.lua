@@ -11,15 +11,13 @@ local function add_claim(entry, key, r)
   end
 end
 
-local function claim(entry, key)
+local function claim_one(entry, key)
   if not key then
     return set_garbage_aside(entry, "not an entry of a docket: it names no key")
   end
-  local r = redis.pcall("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
+  local r = redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
     "redelivered", "crashes", "ttl_ms", "worker")
-  if r.err then
-    return set_garbage_aside(entry, "the record of '" .. key .. "' is not a hash: " .. r.err)
-  elseif not r[1] then
+  if not r[1] then
     return set_garbage_aside(entry, "no record of the execution '" .. key .. "' exists")
   elseif r[2] ~= entry then
     return take_out(entry)
@@ -33,6 +31,10 @@ local function claim(entry, key)
     announce(key, "running", r[5], worker_name, now_moment, "null")
   end
   add_claim(entry, key, r)
+end
+
+local function claim(entry, key)
+  by_itself(claim_one, entry, key)
 end
 
 -- Streams can vanish under us (FLUSHDB, a restore): a missing group is made anew instead of failing for ever.

@@ -59,7 +59,7 @@ local function hand_over(worker_id, cause, begun)
           key = found[2][i] == "k" and found[2][i + 1] or key
         end
         if key then
-          give_over(entry, key, cause, begun, tally)
+          by_itself(give_over, entry, key, cause, begun, tally)
         elseif found then
           set_garbage_aside(entry, "not an entry of a docket: it names no key")
         end

@@ -51,6 +51,29 @@ local function set_garbage_aside(entry, cause)
   take_out(entry)
 end
 
+-- A key whose record cannot be worked with at all, for example because it is no hash any more.
+local function set_key_aside(key, cause)
+  local stand_in = "garbage:key:" .. key
+  redis.call("HSET", runs .. stand_in, "function", "", "generation", "0", "when_us", now_text, "body", "j" .. cjson.encode(key))
+  set_aside(stand_in, cause, now_text, false, false)
+end
+
+-- Errors of redis.call end a script half-way, and what it did so far stays done. So each item is worked on by itself: one
+-- broken record is set aside, and does not take a batch, a worker or a sweep with it.
+local function by_itself(work, entry, key, ...)
+  local done, result = pcall(work, entry, key, ...)
+  if done then
+    return result
+  end
+  local cause = "its record is broken: " .. (type(result) == "table" and result.err or tostring(result))
+  if entry then
+    set_garbage_aside(entry, cause)
+  else
+    set_key_aside(key, cause)
+  end
+  return 0
+end
+
 -- The earlier body of this key has ended: what had to wait for it goes in line.
 local function release(key)
   local record = runs .. key

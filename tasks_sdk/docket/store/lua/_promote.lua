@@ -1,5 +1,22 @@
 -- scheduled → queued: what is due moves to the stream. Needs: _house, _events, _lines.
 
+local function promote_one(_, key)
+  local record = runs .. key
+  local r = redis.call("HMGET", record, "state", "generation", "busy", "when_us", "ttl_ms")
+  if r[1] ~= "scheduled" then
+    return
+  end
+  if r[3] and in_line(r[3]) then
+    redis.call("SADD", deferred_key, key)
+    redis.call("HSET", record, "state", "queued", "deferred", "1")
+  else
+    redis.call("HSET", record, "state", "queued", "entry", put_in_line("d", key, r[2]))
+  end
+  if r[5] ~= "0" then
+    announce(key, "queued", r[4], "null", "null", "null")
+  end
+end
+
 -- Bounded, because Redis serves nobody else meanwhile: the rest is promoted by the next exchange, at once.
 local function promote(most)
   local due = redis.call("ZRANGEBYSCORE", queue_key, "-inf", now_text, "LIMIT", 0, most)
@@ -8,19 +25,7 @@ local function promote(most)
   end
   redis.call("ZREM", queue_key, unpack(due))
   for _, key in ipairs(due) do
-    local record = runs .. key
-    local r = redis.call("HMGET", record, "state", "generation", "busy", "when_us", "ttl_ms")
-    if r[1] == "scheduled" then
-      if r[3] and in_line(r[3]) then
-        redis.call("SADD", deferred_key, key)
-        redis.call("HSET", record, "state", "queued", "deferred", "1")
-      else
-        redis.call("HSET", record, "state", "queued", "entry", put_in_line("d", key, r[2]))
-      end
-      if r[5] ~= "0" then
-        announce(key, "queued", r[4], "null", "null", "null")
-      end
-    end
+    by_itself(promote_one, false, key)
   end
   return #due
 end

@@ -75,7 +75,7 @@ end
 -- A task nobody here knows. If another worker knows it, that one shall have it; else it waits among the dead letters
 -- for a worker that does.
 local function orphan(key, r, cause)
-  local name = redis.call("HGET", runs .. key, "function")
+  local name = redis.call("HGET", runs .. key, "function") or ""
   if redis.call("EXISTS", known_tasks .. name) == 1 then
     return retry(key, r, 250000, false)
   end
@@ -83,15 +83,10 @@ local function orphan(key, r, cause)
   redis.call("SADD", orphans .. name, key)
 end
 
--- → 1 settled, 0 refused (fenced), 2 superseded: the key has gone on to another call, or was cancelled meanwhile
-local function settle(entry, key, outcome, a, b)
-  local lane = acknowledged[string.sub(entry, 1, 1)]
-  lane[#lane + 1] = string.sub(entry, 3)
-  local r = redis.pcall("HMGET", runs .. key, "entry", "busy", "ttl_ms", "when_us", "started_us", "attempt", "generation",
+local function settle_one(entry, key, outcome, a, b)
+  local r = redis.call("HMGET", runs .. key, "entry", "busy", "ttl_ms", "when_us", "started_us", "attempt", "generation",
     "progress", "state", "crashes")
-  if r.err then
-    return 0
-  elseif r[2] == entry then
+  if r[2] == entry then
     release(key)
     return 2
   elseif r[1] ~= entry or r[9] ~= "running" then
@@ -117,4 +112,11 @@ local function settle(entry, key, outcome, a, b)
     error("no such outcome: " .. outcome)
   end
   return 1
+end
+
+-- → 1 settled, 0 refused (fenced), 2 superseded: the key has gone on to another call, or was cancelled meanwhile
+local function settle(entry, key, outcome, a, b)
+  local lane = acknowledged[string.sub(entry, 1, 1)]
+  lane[#lane + 1] = string.sub(entry, 3)
+  return by_itself(settle_one, entry, key, outcome, a, b)
 end

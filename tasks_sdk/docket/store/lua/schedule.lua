@@ -2,7 +2,7 @@
 -- (replace, or add from inside the running execution itself)
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
-local stride = 7
+local stride = 8
 --@include "_house"
 --@include "_events"
 --@include "_lines"
@@ -16,11 +16,13 @@ local function is_live(key, state, entry, deferred)
     or (state == "running" and entry and in_line(entry))
 end
 
-local function schedule(verb, key, name, body, when_us, ttl_ms, inside)
+local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
   local record = runs .. key
-  local old = redis.call("HMGET", record, "state", "entry", "generation", "busy", "stop", "deferred", "dead", "when_us")
+  local old = redis.call("HMGET", record, "state", "entry", "generation", "busy", "stop", "deferred", "dead", "when_us", "request")
   local state, busy, stop = old[1], old[4], old[5]
-  if state and is_live(key, state, old[2], old[6]) then
+  if state and old[9] == request then
+    return { "scheduled", old[3], state, old[8] }  -- asked again because our reply was lost
+  elseif state and is_live(key, state, old[2], old[6]) then
     local successor = state == "running" and inside ~= "" and inside == old[2]
     if verb == "add" and not successor then
       return { "already", old[3], state, old[8] }
@@ -45,7 +47,7 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside)
   end
 
   local generation = int(redis.call("INCR", generations_key))
-  local fields = { "function", name, "body", body, "generation", generation, "ttl_ms", ttl_ms }
+  local fields = { "function", name, "body", body, "generation", generation, "ttl_ms", ttl_ms, "request", request }
   local function set(field, value)
     fields[#fields + 1] = field
     fields[#fields + 1] = value

@@ -1,4 +1,4 @@
--- running → queued | failed (dead letter): the work of every worker whose lease has lapsed
+-- running → queued | failed (dead letter): the work of every worker whose lease has lapsed, or that has left
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
 local max_crashes = tonumber(ARGV[2])
@@ -10,5 +10,20 @@ local max_crashes = tonumber(ARGV[2])
 local handed_over = {}
 for _, worker_id in ipairs(redis.call("ZRANGEBYSCORE", workers_key, "-inf", math.floor(now_us / 1000))) do
   handed_over[#handed_over + 1] = hand_over(worker_id, "the lease of its worker lapsed")
+end
+
+-- Redis makes a consumer anew for a blocked read that outlives its worker, and delivers to it: what such a ghost was given
+-- would be nobody's.
+for _, stream in pairs(lanes) do
+  local consumers = redis.pcall("XINFO", "CONSUMERS", stream, group)
+  for _, consumer in ipairs(consumers.err and {} or consumers) do
+    local facts = {}
+    for i = 1, #consumer, 2 do
+      facts[consumer[i]] = consumer[i + 1]
+    end
+    if not redis.call("ZSCORE", workers_key, facts.name) then
+      handed_over[#handed_over + 1] = hand_over(facts.name, "it was delivered to a worker that had left")
+    end
+  end
 end
 return handed_over

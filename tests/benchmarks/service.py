@@ -1,0 +1,130 @@
+"""A service with several worker processes: docket-supervise, or as many workers of pydocket as there are to be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.benchmarks.contestants import PROGRAMS, Broken, Contestant
+from tests.benchmarks.programs.marks import COUNT, FOLDER
+from tests.benchmarks.server import Server
+
+PATIENCE = 30.0
+
+
+class Service:
+    """Up and ready within this context; gone after it."""
+
+    def __init__(
+        self,
+        contestant: Contestant,
+        server: Server,
+        folder: Path,
+        processes: int,
+        *,
+        count: int = 1,
+        concurrency: int = 10,
+    ) -> None:
+        self._processes, self._server = processes, server
+        self._is_ours = contestant.name == "ours"
+        options = f"--docket bench --url {server.url}{contestant.options} --concurrency {concurrency}"
+        options += " --tasks workload:tasks"
+        if self._is_ours:
+            commands = [f"docket_supervisor --processes {processes} --app-dir {PROGRAMS} {options}"]
+        else:
+            commands = [f"docket worker {options}"] * processes
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKET_")}
+        environment |= {FOLDER: str(folder), COUNT: str(count), "PYTHONPATH": str(PROGRAMS)}
+        self._log = folder / "service.log"
+        self._started: list[subprocess.Popen[bytes]] = []
+        with ExitStack() as undo, self._log.open("ab") as log:
+            undo.callback(self.close)
+            for command in commands:
+                self._started.append(
+                    subprocess.Popen(
+                        [contestant.python, "-m", *command.split()],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        env=environment,
+                        start_new_session=True,
+                    )
+                )
+            self._wait()
+            undo.pop_all()
+
+    def _wait(self) -> None:
+        give_up_at = time.monotonic() + PATIENCE
+        while len(self.workers()) < self._processes or not self._registered():
+            if time.monotonic() > give_up_at or any(each.poll() is not None for each in self._started):
+                raise Broken(f"the service did not come up:\n{self.log()[-2000:]}")
+            time.sleep(0.05)
+
+    def _registered(self) -> bool:
+        """Both systems keep a sorted set of this name; a worker is in it once it is ready."""
+        return int(self._server.client.zcard("bench:workers")) >= self._processes  # pyright: ignore[reportArgumentType]
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def workers(self) -> list[int]:
+        """The pids of its worker processes."""
+        if not self._is_ours:
+            return [each.pid for each in self._started]
+        found: list[int] = []
+        for child in psutil.Process(self._started[0].pid).children():
+            try:
+                if "docket: worker " in " ".join(child.cmdline()):
+                    found.append(child.pid)
+            except psutil.Error:
+                continue
+        return found
+
+    def everybody(self) -> list[psutil.Process]:
+        """Workers and all that belongs to them."""
+        found: list[psutil.Process] = []
+        for each in self._started:
+            if each.poll() is None:
+                parent = psutil.Process(each.pid)
+                found += [parent, *parent.children(recursive=True)]
+        return found
+
+    def pss(self) -> float:
+        """MiB: what is shared is divided among those who share it."""
+        return sum(process.memory_full_info().pss for process in self.everybody()) / 2**20
+
+    def cpu(self) -> float:
+        times = [process.cpu_times() for process in self.everybody()]
+        return sum(each.user + each.system for each in times)
+
+    def close(self) -> None:
+        everybody = self.everybody()
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            for each in self._started:
+                if each.poll() is None:
+                    each.send_signal(number)
+            give_up_at = time.monotonic() + 6
+            while any(each.poll() is None for each in self._started) and time.monotonic() < give_up_at:
+                time.sleep(0.02)
+        for process in everybody:
+            if process.is_running():
+                process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
