@@ -132,7 +132,8 @@ class Exchange:
 
     def _expect_none(self) -> None:
         self._known_empty = True
-        if self._lanes != SUSPECTS:
+        # An exchange that was under way when the worker became quiet must not have the reader block again.
+        if self._lanes != SUSPECTS and not self.quiet:
             self.hungry.set()
 
     def wake(self) -> None:

@@ -40,8 +40,19 @@ def name_of(worker_id: str) -> str:
     return worker_id.rpartition("/")[0] or worker_id
 
 
+def _number(raw: bytes | None, otherwise: int = 0) -> int:
+    """Whoever can write to Redis can write nonsense: a record set aside for it must still be readable."""
+    try:
+        return otherwise if raw is None else int(raw)
+    except ValueError:
+        return otherwise
+
+
 def _moment(raw: bytes | None) -> datetime | None:
-    return None if raw is None else clock.from_us(int(raw))
+    try:
+        return None if raw is None else clock.from_us(int(raw))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _text(raw: bytes | None) -> str | None:
@@ -86,17 +97,17 @@ def parse_record(key: str, reply: Sequence[bytes | None]) -> Record | None:
         state=state.decode(),
         function=function.decode(errors="replace"),
         body=body,
-        when=clock.from_us(int(values["when_us"] or 0)),
-        generation=int(values["generation"] or 0),
-        attempt=int(values["attempt"] or 1),
+        when=_moment(values["when_us"]) or clock.from_us(0),
+        generation=_number(values["generation"]),
+        attempt=_number(values["attempt"], 1),
         worker_id=_text(values["worker"]),
         started_at=_moment(values["started_us"]),
         completed_at=_moment(values["completed_us"]),
         error=_text(values["error"]),
-        ttl_ms=int(values["ttl_ms"] or 0),
+        ttl_ms=_number(values["ttl_ms"]),
         result=_text(values["result"]),
-        redelivered=int(values["redelivered"] or 0),
-        crashes=int(values["crashes"] or 0),
+        redelivered=_number(values["redelivered"]),
+        crashes=_number(values["crashes"]),
         dead=values["dead"] is not None,
         deferred=values["deferred"] is not None,
     )

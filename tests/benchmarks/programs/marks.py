@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,19 +23,23 @@ class Marks:
 
     def __init__(self) -> None:
         self._pid = 0
+        self._opening = threading.Lock()
 
     def mark(self, number: int) -> None:
         if self._pid != os.getpid():
-            self._open()
+            with self._opening:
+                if self._pid != os.getpid():
+                    self._open()
         self._starts[number] = time.monotonic()
         self._counts[number] += 1
 
     def _open(self) -> None:
-        self._pid, count = os.getpid(), int(os.environ[COUNT])
-        with open(os.path.join(os.environ[FOLDER], f"{self._pid}.marks"), "w+b") as file:
+        count = int(os.environ[COUNT])
+        with open(os.path.join(os.environ[FOLDER], f"{os.getpid()}.marks"), "w+b") as file:
             file.truncate(9 * count)
             memory = memoryview(mmap.mmap(file.fileno(), 9 * count))
         self._starts, self._counts = memory[: 8 * count].cast("d"), memory[8 * count :]
+        self._pid = os.getpid()  # last: other threads look at it without the lock
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,26 @@ end
 
 local function claim_one(entry, key)
   if not key then
-    return set_garbage_aside(entry, "not an entry of a docket: it names no key")
+    return set_garbage_aside(entry, key, "not an entry of a docket: it names no key")
   end
   local r = redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
     "redelivered", "crashes", "ttl_ms", "worker")
   if not r[1] then
-    return set_garbage_aside(entry, "no record of the execution '" .. key .. "' exists")
+    return set_garbage_aside(entry, key, "no record of the execution '" .. key .. "' exists")
   elseif r[2] ~= entry then
     return take_out(entry)
   elseif r[1] == "running" and r[11] == worker_id then
     return add_claim(entry, key, r)
   elseif r[1] ~= "queued" then
     return take_out(entry)
+  end
+  for i, field in pairs({ [5] = "when_us", [7] = "generation", [10] = "ttl_ms" }) do
+    if not tonumber(r[i]) then
+      error("no number in its field " .. field, 0)
+    end
+  end
+  if not (r[3] and r[4] and tonumber(r[6] or 1) and tonumber(r[8] or 0) and tonumber(r[9] or 0)) then
+    error("its function, body or counts are missing or garbled", 0)
   end
   redis.call("HSET", runs .. key, "state", "running", "worker", worker_id, "started_us", now_text)
   if r[10] ~= "0" then

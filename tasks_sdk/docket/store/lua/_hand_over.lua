@@ -61,7 +61,7 @@ local function hand_over(worker_id, cause, begun)
         if key then
           by_itself(give_over, entry, key, cause, begun, tally)
         elseif found then
-          set_garbage_aside(entry, "not an entry of a docket: it names no key")
+          set_garbage_aside(entry, nil, "not an entry of a docket: it names no key")
         end
         take_out(entry)
       end

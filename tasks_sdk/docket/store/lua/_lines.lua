@@ -40,22 +40,25 @@ local function set_aside(key, cause, when_us, worker_id, started_us)
   announce(key, "failed", when_us, quoted_name(worker_id), moment(started_us), now_moment, cause)
 end
 
--- What is in the stream but no execution of ours: kept as a dead letter of its own, so that somebody can look at it.
-local function set_garbage_aside(entry, cause)
-  local stream, id = where(entry)
+-- What is in the stream or in the queue but no execution of ours: kept as a dead letter of its own, for somebody to see.
+local function set_garbage_aside(entry, key, cause)
+  local stream, id = where(entry or "")
   local found = stream and redis.call("XRANGE", stream, id, id)[1]
-  local key = "garbage:" .. entry
-  redis.call("HSET", runs .. key, "function", "", "generation", "0", "when_us", now_text,
-    "body", "j" .. cjson.encode(found and found[2] or {}))
-  set_aside(key, cause, now_text, false, false)
-  take_out(entry)
+  local stand_in = "garbage:" .. (entry or key)
+  redis.call("HSET", runs .. stand_in, "function", "", "generation", "0", "when_us", now_text,
+    "body", "j" .. cjson.encode(found and found[2] or { key }))
+  set_aside(stand_in, cause, now_text, false, false)
+  if entry then
+    take_out(entry)
+  end
 end
 
--- A key whose record cannot be worked with at all, for example because it is no hash any more.
-local function set_key_aside(key, cause)
-  local stand_in = "garbage:key:" .. key
-  redis.call("HSET", runs .. stand_in, "function", "", "generation", "0", "when_us", now_text, "body", "j" .. cjson.encode(key))
-  set_aside(stand_in, cause, now_text, false, false)
+-- A record that is there but cannot be worked with is set aside itself, with what it lacks made up.
+local function set_broken_aside(key, cause)
+  for field, value in pairs({ ["function"] = "", body = "", when_us = now_text, generation = "0" }) do
+    redis.call("HSETNX", runs .. key, field, value)
+  end
+  set_aside(key, cause, now_text, false, false)
 end
 
 -- Errors of redis.call end a script half-way, and what it did so far stays done. So each item is worked on by itself: one
@@ -66,10 +69,10 @@ local function by_itself(work, entry, key, ...)
     return result
   end
   local cause = "its record is broken: " .. (type(result) == "table" and result.err or tostring(result))
-  if entry then
-    set_garbage_aside(entry, cause)
-  else
-    set_key_aside(key, cause)
+  if not (key and pcall(set_broken_aside, key, cause)) then
+    set_garbage_aside(entry, key, cause)
+  elseif entry then
+    take_out(entry)
   end
   return 0
 end

@@ -1,0 +1,115 @@
+"""What the tests of the runtime have in common: workers with deadlines, and tasks that tell when something happens."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from docket import Docket, Worker
+
+NO_TIME = timedelta(0)
+SHORT = timedelta(milliseconds=400)
+"""A redelivery timeout that a test can wait for."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def soon(**delta: float) -> datetime:
+    return now() + timedelta(**delta)
+
+
+async def finish(worker: Worker, within: float = 10.0) -> None:
+    """Everything is done; TimeoutError if it takes too long."""
+    await asyncio.wait_for(worker.run_until_finished(), within)
+
+
+async def until(condition: Callable[[], object], within: float = 5.0) -> None:
+    """Looks at memory, never at Redis, until the condition holds."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def work_off(docket: Docket, within: float = 10.0, **options: Any) -> None:
+    """A worker of its own runs everything there is."""
+    async with Worker(docket, **{"drain_timeout": NO_TIME, **options}) as worker:
+        await finish(worker, within)
+
+
+@asynccontextmanager
+async def running(docket: Docket, **options: Any) -> AsyncIterator[Worker]:
+    """A worker that runs while the block does; it is not given time to drain."""
+    async with Worker(docket, **{"drain_timeout": NO_TIME, **options}) as worker:
+        task = asyncio.create_task(worker.run_forever())
+        try:
+            await until(lambda: worker.worker_id or task.done())
+            yield worker
+        finally:
+            task.cancel()
+            ended = (await asyncio.gather(task, return_exceptions=True))[0]
+            assert isinstance(ended, asyncio.CancelledError), ended
+
+
+class Gate:
+    """An async task that says when it has begun, and goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.open = asyncio.Event()
+        self.log: list[str] = []
+        self.inside = 0
+        self.most_inside = 0
+
+    async def __call__(self, what: str = "") -> str:
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        self.log.append(f"began {what}".strip())
+        self.begun.set()
+        try:
+            await self.open.wait()
+        finally:
+            self.inside -= 1
+            self.log.append(f"ended {what}".strip())
+        return what
+
+    async def has_begun(self, within: float = 5.0) -> None:
+        async with asyncio.timeout(within):
+            await self.begun.wait()
+        self.begun.clear()
+
+
+class SyncGate:
+    """The same for a sync task."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.open = threading.Event()
+        self.log: list[str] = []
+        self.inside = 0
+        self.most_inside = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, what: str = "") -> str:
+        with self._lock:
+            self.inside += 1
+            self.most_inside = max(self.most_inside, self.inside)
+            self.log.append(f"began {what}".strip())
+        self.begun.set()
+        try:
+            self.open.wait(10)
+        finally:
+            with self._lock:
+                self.inside -= 1
+                self.log.append(f"ended {what}".strip())
+        return what
+
+    async def has_begun(self, within: float = 5.0) -> None:
+        await asyncio.to_thread(self.begun.wait, within)
+        assert self.begun.is_set()
+        self.begun.clear()
