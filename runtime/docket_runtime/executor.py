@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from contextlib import ExitStack
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -77,45 +78,54 @@ class Executor:
     async def _run(self, flight: Flight, task: Task, execution: Execution) -> Outcome:
         opening = resolution.Opening(self._worker, task, execution)
         current_execution.set(execution)
-        error: BaseException | None = None
         try:
-            value = await self._call(flight, task, opening)
             # Interrupted or not: a body that came to its end has done its work.
-            return outcomes.completed(value)
-        except (asyncio.CancelledError, TaskInterrupted) as raised:
-            error = raised
+            return outcomes.completed(await self._opened(flight, opening))
+        except (asyncio.CancelledError, TaskInterrupted):
             return self._stopped(flight, execution)
-        except ForcedRetry as raised:
-            error = raised
-            return self._forced_retry(opening, raised)
-        except BaseException as raised:
-            error = raised
-            return self._failed(opening, raised)
-        finally:
-            await opening.close(error)
+        except ForcedRetry as asked:
+            return self._forced_retry(opening, asked)
+        except BaseException as error:
+            return self._failed(opening, error)
 
-    async def _call(self, flight: Flight, task: Task, opening: resolution.Opening) -> Any:
-        kwargs = resolution.resolve(opening, opening.execution.args, opening.execution.kwargs)
-        args = opening.execution.args
+    async def _opened(self, flight: Flight, opening: resolution.Opening) -> Any:
+        """The body with its dependencies open around it; they are closed whatever happens."""
+        if not self._worker.around_every_task and resolution.is_plain(opening.task):
+            return await self._call(flight, opening, resolution.hand_over(opening))
+        try:
+            value = await self._call(flight, opening, await opening.open())
+        except BaseException as error:
+            if await opening.close(error):
+                return None
+            raise
+        await opening.close(None)
+        return value
+
+    async def _call(self, flight: Flight, opening: resolution.Opening, kwargs: dict[str, Any]) -> Any:
+        task, args = opening.task, opening.execution.args
         board = self._worker.surroundings.board
         claimed = flight.claimed
         board.began(flight.place, claimed.entry, claimed.key, claimed.function, not task.is_async)
         if task.is_async:
             value = task.function(*args, **kwargs)
         else:
-            value = await self._call_in_thread(flight, task, args, kwargs)
+            value = await self._call_in_thread(flight, opening, args, kwargs)
         return await value if inspect.isawaitable(value) else value
 
     async def _call_in_thread(
-        self, flight: Flight, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, flight: Flight, opening: resolution.Opening, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        function = opening.task.function
         interruption = flight.interruption = Interruption(raise_in_thread)
 
         def call() -> Any:
             interruption.begin()
             try:
                 interruption.check()
-                return task.function(*args, **kwargs)
+                if not opening.needs_the_thread:
+                    return function(*args, **kwargs)
+                with ExitStack() as stack:
+                    return function(*args, **opening.open_in_thread(kwargs, stack))
             finally:
                 interruption.end()
 

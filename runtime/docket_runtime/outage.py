@@ -10,7 +10,7 @@ from docket import clock
 
 _LOG = logging.getLogger("docket.worker")
 
-_FIRST = 0.05
+_FIRST = 0.005
 
 
 class Outage:

@@ -1,139 +1,317 @@
 """Dependencies opened before a task's body and closed after it.
 
-`OPENERS` is the conduct of the statements in `docket.dependencies`: one function for each kind, given the opening that
-is going on. A statement that needs closing enters itself on the opening's exit stack.
+Functions are called once for each execution, whatever parameters ask for them. What is asynchronous is opened on the
+loop. For a sync task, what is not (and what nothing asynchronous needs) is opened in the task's own thread, around the
+call: it may block, and a database connection opened there may be used there.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, MutableMapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any
 
-from docket import sync
 from docket.dependencies.base import Dependency
-from docket.dependencies.contextual import (
-    AmbientDocket,
-    AmbientExecution,
-    AmbientKey,
-    AmbientLogger,
-    AmbientWorker,
+from docket.dependencies.functional import (
+    NOTHING,
+    ArgumentStatement,
+    EffectiveArgument,
+    FactoryStatement,
+    SharedByAll,
 )
 from docket.dependencies.retry import Retry
-from docket.execution import Execution, ExecutionView
+from docket.execution import Execution
 from docket.registry import Task
+from docket_runtime.ambient import opener_of
 
 if TYPE_CHECKING:
     from docket_runtime.worker import Worker
 
 
-class TaskLoggerAdapter(logging.LoggerAdapter[logging.Logger]):
-    """Adds the task's context to every record, beside what the call itself passes as `extra`."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs
-
-
-@dataclass(slots=True)
 class Opening:
     """What one execution's dependencies are opened with, and what was opened so far."""
 
-    worker: Worker
-    task: Task
-    execution: Execution
-    stack: AsyncExitStack | None = None
-    retry: Retry | None = None
+    __slots__ = (
+        "_effective",
+        "_stack",
+        "_supplied",
+        "_thread_stack",
+        "_values",
+        "execution",
+        "retry",
+        "task",
+        "worker",
+    )
 
-    async def close(self, error: BaseException | None) -> None:
-        """In reverse order of opening; they see how the body ended."""
-        if self.stack is not None:
-            stack, self.stack = self.stack, None
+    def __init__(self, worker: Worker, task: Task, execution: Execution) -> None:
+        self.worker = worker
+        self.task = task
+        self.execution = execution
+        self.retry: Retry | None = None
+        self._stack: AsyncExitStack | None = None
+        self._thread_stack: ExitStack | None = None
+        self._supplied: Mapping[str, Any] | None = None
+        self._effective: dict[str, Any] = {}
+        self._values: dict[Any, Any] = {}
+
+    # --- on the loop -----------------------------------------------------------------------------------------------
+
+    async def open(self) -> dict[str, Any]:
+        """The keyword arguments with what could be opened on the loop; `open_in_thread` adds the rest for a sync task."""
+        kwargs = self.execution.kwargs
+        failures: dict[str, Exception] = {}
+        given = self.task.parameters[: len(self.execution.args)]
+        injected = self.task.injected
+        for name, statement in (*self.worker.around_every_task, *self.task.wrapped):
+            try:
+                await self._open_around(name, statement, given)
+            except Exception as error:
+                failures[name] = error
+        if injected:
+            kwargs = dict(kwargs)
+        for name, statement in injected.items():
+            if name in given or name in kwargs:
+                passed = self.supplied.get(name)
+                self.retry = passed if isinstance(passed, Retry) else self.retry
+                continue
+            try:
+                if self._waits_for_the_thread(statement):
+                    await self._open_beneath(statement)
+                else:
+                    kwargs[name] = await self._parameter(name, statement)
+            except Exception as error:
+                failures[name] = error
+        self._raise(failures)
+        return kwargs
+
+    async def close(self, error: BaseException | None) -> bool:
+        """In reverse order of opening; they see how the body ended. True if one of them has dealt with the error."""
+        if self._stack is None:
+            return False
+        stack, self._stack = self._stack, None
+        return bool(
             await stack.__aexit__(
                 type(error) if error else None, error, error.__traceback__ if error else None
             )
+        )
 
+    @property
+    def supplied(self) -> Mapping[str, Any]:
+        """What the caller has passed, by parameter."""
+        supplied = self._supplied
+        if supplied is None:
+            bound = self.task.signature.bind_partial(*self.execution.args, **self.execution.kwargs)
+            arguments = dict(bound.arguments)
+            for parameter in self.task.signature.parameters.values():
+                if parameter.kind is parameter.VAR_KEYWORD:
+                    arguments |= arguments.pop(parameter.name, {})
+            supplied = self._supplied = arguments
+        return supplied
 
-def _docket(opening: Opening) -> Any:
-    return opening.worker.docket if opening.task.is_async else opening.worker.blocking_docket
+    async def _open_around(self, name: str, statement: Dependency, given: tuple[str, ...]) -> None:
+        bind = getattr(statement, "bind_to_parameter", None)
+        if bind is not None and name in self.task.parameters:
+            statement = bind(name, await self._effective_value(name, NOTHING))
+        if self._waits_for_the_thread(statement):
+            await self._open_beneath(statement)
+        else:
+            await self._open(name, statement)
 
+    def _waits_for_the_thread(self, statement: Dependency) -> bool:
+        return (
+            not self.task.is_async
+            and isinstance(statement, FactoryStatement)
+            and not isinstance(statement, SharedByAll)
+            and not statement.is_async
+        )
 
-def _execution(opening: Opening) -> ExecutionView:
-    if opening.task.is_async:
-        return opening.execution
-    source = opening.execution
-    view = sync.Execution(
-        opening.worker.blocking_docket,
-        source.key,
-        source.function_name,
-        source.when,
-        arguments=(source.args, source.kwargs),
-        state=source.state,
-        generation=source.generation,
-    )
-    for name in ("attempt", "redelivered", "crashes", "worker", "started_at", "message_id"):
-        setattr(view, name, getattr(source, name))
-    return view
+    async def _open_beneath(self, statement: Dependency) -> None:
+        """Of what will be opened in the thread, all that must be opened here first."""
+        if not isinstance(statement, FactoryStatement):
+            return
+        for name, each in statement.statements.items():
+            if self._waits_for_the_thread(each):
+                await self._open_beneath(each)
+            elif isinstance(each, FactoryStatement):
+                await self._open(name, each)
+            elif isinstance(each, EffectiveArgument):
+                other = self.task.injected.get(each.parameter or name)
+                if other is not None and not self._waits_for_the_thread(other):
+                    await self._effective_value(each.parameter or name, each.default)
 
+    async def _parameter(self, name: str, statement: Dependency) -> Any:
+        """The value of one of the task's own parameters, opened once."""
+        if name not in self._effective:
+            self._effective[name] = await self._open(name, statement)
+        return self._effective[name]
 
-def _logger(opening: Opening) -> TaskLoggerAdapter:
-    execution = opening.execution
-    return TaskLoggerAdapter(
-        logging.getLogger(f"docket.task.{execution.function_name}"),
-        {
-            "docket": opening.worker.docket.name,
-            "worker": opening.worker.name,
-            "task": execution.function_name,
-            "key": execution.key,
-            "when": execution.when.isoformat(),
-            "attempt": execution.attempt,
-        },
-    )
-
-
-def _retry(opening: Opening, statement: Retry) -> Retry:
-    opening.retry = statement.for_attempt(opening.execution.attempt)
-    return opening.retry
-
-
-def _worker(opening: Opening) -> Worker:
-    return opening.worker
-
-
-def _key(opening: Opening) -> str:
-    return opening.execution.key
-
-
-OPENERS: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
-    AmbientDocket: lambda opening, _: _docket(opening),
-    AmbientWorker: lambda opening, _: _worker(opening),
-    AmbientExecution: lambda opening, _: _execution(opening),
-    AmbientKey: lambda opening, _: _key(opening),
-    AmbientLogger: lambda opening, _: _logger(opening),
-    Retry: _retry,
-}
-
-
-def _opener_of(statement: Dependency) -> Callable[[Opening, Any], Any]:
-    for kind in type(statement).__mro__:
-        opener = OPENERS.get(kind)
+    async def _open(self, name: str, statement: Dependency) -> Any:
+        if isinstance(statement, FactoryStatement):
+            return await self._call(statement)
+        if isinstance(statement, ArgumentStatement):
+            return await self._argument(name, statement)
+        opener = opener_of(statement)
         if opener is not None:
-            return opener
-    raise TypeError(f"nobody here knows what to do with a {type(statement).__name__}")
+            return opener(self, statement)
+        return await self._entered(statement)
+
+    async def _argument(self, name: str, statement: ArgumentStatement) -> Any:
+        wanted = statement.parameter or name
+        if wanted in self.supplied:
+            return self.supplied[wanted]
+        if isinstance(statement, EffectiveArgument):
+            found = await self._effective_value(wanted, statement.default)
+            if found is not NOTHING:
+                return found
+        return _missing(wanted, statement)
+
+    async def _effective_value(self, name: str, default: Any) -> Any:
+        if name in self.supplied:
+            return self.supplied[name]
+        injected = self.task.injected.get(name)
+        if injected is not None:
+            return await self._parameter(name, injected)
+        return self._signature_default(name, default)
+
+    def _signature_default(self, name: str, otherwise: Any) -> Any:
+        parameter = self.task.signature.parameters.get(name)
+        if parameter is None or parameter.default is parameter.empty:
+            return otherwise
+        return parameter.default
+
+    async def _call(self, statement: FactoryStatement) -> Any:
+        identity = statement.identity
+        if isinstance(statement, SharedByAll):
+            return await self.worker.shared.get(identity, lambda stack: self._make(statement, stack))
+        if identity not in self._values:
+            self._values[identity] = await self._make(statement, self._exit_stack())
+        return self._values[identity]
+
+    async def _make(self, statement: FactoryStatement, stack: AsyncExitStack) -> Any:
+        kwargs = statement.constants
+        for name, each in statement.statements.items():
+            kwargs[name] = await self._open(name, each)
+        made = statement.call(**kwargs)
+        if hasattr(made, "__await__"):
+            made = await made
+        if hasattr(made, "__aenter__"):
+            return await stack.enter_async_context(made)
+        return stack.enter_context(made) if hasattr(made, "__enter__") else made
+
+    async def _entered(self, statement: Any) -> Any:
+        if not hasattr(statement, "__aenter__"):
+            raise TypeError(f"nobody here knows what to do with a {type(statement).__name__}")
+        return await self._exit_stack().enter_async_context(statement)
+
+    def _exit_stack(self) -> AsyncExitStack:
+        if self._stack is None:
+            self._stack = AsyncExitStack()
+        return self._stack
+
+    # --- in the thread ---------------------------------------------------------------------------------------------
+
+    @property
+    def needs_the_thread(self) -> bool:
+        return not self.task.is_async and any(
+            self._waits_for_the_thread(statement)
+            for _, statement in (
+                *self.worker.around_every_task,
+                *self.task.wrapped,
+                *self.task.injected.items(),
+            )
+        )
+
+    def open_in_thread(self, kwargs: dict[str, Any], stack: ExitStack) -> dict[str, Any]:
+        """The rest of the keyword arguments; `stack` closes it, in the thread too."""
+        self._thread_stack = stack
+        failures: dict[str, Exception] = {}
+        for name, statement in self.worker.around_every_task:
+            if self._waits_for_the_thread(statement):
+                self._here(name, statement)
+        for name, statement in self.task.injected.items():
+            if name in kwargs or name in self.supplied or not self._waits_for_the_thread(statement):
+                continue
+            try:
+                kwargs[name] = self._parameter_here(name, statement)
+            except Exception as error:
+                failures[name] = error
+        self._raise(failures)
+        return kwargs
+
+    def _parameter_here(self, name: str, statement: Dependency) -> Any:
+        if name not in self._effective:
+            self._effective[name] = self._here(name, statement)
+        return self._effective[name]
+
+    def _here(self, name: str, statement: Dependency) -> Any:
+        if isinstance(statement, FactoryStatement):
+            return self._call_here(statement)
+        if isinstance(statement, ArgumentStatement):
+            return self._argument_here(name, statement)
+        opener = opener_of(statement)
+        if opener is None:
+            raise TypeError(f"a {type(statement).__name__} cannot be opened in the thread of a sync task")
+        return opener(self, statement)
+
+    def _argument_here(self, name: str, statement: ArgumentStatement) -> Any:
+        wanted = statement.parameter or name
+        if wanted in self.supplied:
+            return self.supplied[wanted]
+        if isinstance(statement, EffectiveArgument):
+            injected = self.task.injected.get(wanted)
+            if injected is not None:
+                return self._parameter_here(wanted, injected)
+            found = self._signature_default(wanted, statement.default)
+            if found is not NOTHING:
+                return found
+        return _missing(wanted, statement)
+
+    def _call_here(self, statement: FactoryStatement) -> Any:
+        identity = statement.identity
+        if identity not in self._values:
+            kwargs = statement.constants
+            for name, each in statement.statements.items():
+                kwargs[name] = self._here(name, each)
+            made = statement.call(**kwargs)
+            assert self._thread_stack is not None
+            entered = self._thread_stack.enter_context(made) if hasattr(made, "__enter__") else made
+            self._values[identity] = entered
+        return self._values[identity]
+
+    # --- both ------------------------------------------------------------------------------------------------------
+
+    def _raise(self, failures: Mapping[str, Exception]) -> None:
+        if failures:
+            names = ", ".join(failures)
+            raise ExceptionGroup(
+                f"Failed to resolve dependencies for parameter(s): {names}", list(failures.values())
+            )
 
 
-def resolve(opening: Opening, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments with everything injected that the caller has not passed."""
-    given = opening.task.parameters[: len(args)]
-    values = kwargs
-    for name, statement in opening.task.injected.items():
+def _missing(wanted: str, statement: ArgumentStatement) -> None:
+    if not statement.optional:
+        raise KeyError(wanted)
+
+
+def is_plain(task: Task) -> bool:
+    """Whether everything that the task is given can simply be handed to it, without opening or waiting."""
+    return not task.wrapped and all(opener_of(statement) is not None for statement in task.injected.values())
+
+
+def hand_over(opening: Opening) -> dict[str, Any]:
+    """The keyword arguments of a plain task: the same as `open`, without an await."""
+    execution, task = opening.execution, opening.task
+    kwargs = execution.kwargs
+    if not task.injected:
+        return kwargs
+    given = task.parameters[: len(execution.args)]
+    values = dict(kwargs)
+    for name, statement in task.injected.items():
         if name in kwargs or name in given:
-            if isinstance(kwargs.get(name), Retry):
-                opening.retry = kwargs[name]
+            passed = opening.supplied.get(name)
+            opening.retry = passed if isinstance(passed, Retry) else opening.retry
             continue
-        if values is kwargs:
-            values = dict(kwargs)
-        values[name] = _opener_of(statement)(opening, statement)
+        opener = opener_of(statement)
+        if opener is not None:
+            values[name] = opener(opening, statement)
     return values

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -19,18 +19,22 @@ from redis.exceptions import RedisError
 from docket import message, scheduling
 from docket import sync as blocking
 from docket.context import current_docket, current_worker
+from docket.dependencies.base import Dependency
 from docket.docket import Docket
+from docket.errors import AuthenticationFailed
 from docket.message import Claimed
 from docket.registry import Registry, Task, TaskFunction, name_of, plan
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.blocking import BlockingStore
+from docket.store.connect import translated
 from docket.store.ledger import lease_ms, renewal_interval
 from docket_runtime import exchange, outcomes
 from docket_runtime.claims import Claims, Flight
 from docket_runtime.drain import Drain
 from docket_runtime.exchange import Exchange
 from docket_runtime.executor import Executor
+from docket_runtime.exits import contain
 from docket_runtime.heartbeat import Heartbeat
 from docket_runtime.housekeeping import Housekeeping, host, process
 from docket_runtime.idle import IdleReader
@@ -38,11 +42,27 @@ from docket_runtime.leases import LeaseKeeper
 from docket_runtime.outage import Outage
 from docket_runtime.scheduler import Schedule
 from docket_runtime.settings import WorkerSettings
+from docket_runtime.shared import SharedValues
 from docket_runtime.signals import Signals
 from docket_runtime.surroundings import Surroundings
 from docket_runtime.threads import Threads
 
 _LOG = logging.getLogger("docket.worker")
+
+
+def _named(
+    dependencies: Mapping[str, Dependency] | Sequence[Dependency] | None,
+) -> tuple[tuple[str, Dependency], ...]:
+    named = (
+        dependencies
+        if isinstance(dependencies, Mapping)
+        else dict((f"__worker_dependency_{i}", each) for i, each in enumerate(dependencies or ()))
+    )
+    if isinstance(dependencies, Mapping):
+        for name in dependencies:
+            if name.startswith("__"):
+                raise ValueError(f"expected names of worker dependencies not to begin with __, got {name!r}")
+    return tuple(named.items())
 
 
 class Worker:
@@ -51,7 +71,9 @@ class Worker:
     `concurrency` executions at once, of which `threads` (default: as many) sync ones. A claim whose worker is not
     heard of for `redelivery_timeout` is given to another worker; it is renewed for as long as the worker lives,
     however long a task takes. `fallback_task` is given what nobody here knows; without one it is set aside as a dead
-    letter. `drain_timeout`: how long a drain waits before it interrupts what runs (None: as long as it takes).
+    letter. `dependencies` are opened around every task. `drain_timeout`: how long a drain waits before it interrupts
+    what runs (None: as long as it takes). `minimum_check_interval`, `scheduling_resolution` and `message_batch` are
+    upper bounds, kept for users of the reference; nothing is polled.
     ValueError if a number makes no sense.
     """
 
@@ -66,6 +88,7 @@ class Worker:
         scheduling_resolution: timedelta = timedelta(milliseconds=250),
         fallback_task: TaskFunction | None = None,
         message_batch: int = 1000,
+        dependencies: Mapping[str, Dependency] | Sequence[Dependency] | None = None,
         *,
         threads: int | None = None,
         drain_timeout: timedelta | None = None,
@@ -92,6 +115,8 @@ class Worker:
         self.fallback: Task | None = (
             None if fallback_task is None else plan(fallback_task, name_of(fallback_task))
         )
+        self.around_every_task = _named(dependencies)
+        self.shared = SharedValues()
         self.claims = Claims(concurrency)
         self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
         self.handed_back = 0
@@ -144,6 +169,7 @@ class Worker:
     def _assemble(self) -> None:
         """Fresh parts for each run: a run that has drained leaves quiet ones behind."""
         self.drain.begin()
+        self.shared = SharedValues()
         self._schedule = Schedule(self.settings.scheduling_resolution.total_seconds())
         longest_pause = self.settings.reconnection_delay.total_seconds()
         self._outage = Outage(longest_pause)
@@ -242,9 +268,12 @@ class Worker:
             lapsed=lambda: self._loop.call_soon_threadsafe(self.exchange.reconnected),
         )
         self._keeper = keeper
+        release = contain(self._loop)
         tokens = (current_docket.set(self.docket), current_worker.set(self))
         try:
-            await self._enlist()
+            if not await self._enlist(first=True):
+                yield  # told to leave before Redis was ever there: nothing was claimed
+                return
             async with anyio.create_task_group() as self._group:
                 exchanging = asyncio.Event()
                 self._group.start_soon(self._exchange_until_over, exchanging)
@@ -269,8 +298,10 @@ class Worker:
                         await self._leave(exchanging)
                     self._group.cancel_scope.cancel()
         finally:
+            release()
             await self._reader.close()
             keeper.close()
+            await self.shared.close()
             current_docket.reset(tokens[0])
             current_worker.reset(tokens[1])
 
@@ -295,8 +326,12 @@ class Worker:
             await self.retire()
             self.surroundings.board.enlisted("")
 
-    async def _enlist(self) -> None:
-        """The worker is on the roll under a fresh id, and work that only lacked its tasks is back in line."""
+    async def _enlist(self, *, first: bool = False) -> bool:
+        """The worker is on the roll under a fresh id, and work that only lacked its tasks is back in line.
+
+        Waits for Redis; False if a drain was asked for meanwhile. A password that is refused at the very start is a
+        mistake (AuthenticationFailed); later it may be one that is being changed.
+        """
         self.worker_id = f"{self.name}/{secrets.token_hex(3)}"
         self._reader.worker_id = self.worker_id
         names = list(self.registry)
@@ -316,11 +351,18 @@ class Worker:
                 self._outage.over()
                 break
             except (RedisError, OSError) as error:
-                await self._outage.wait(error)
+                ours = translated(error, self._store.address.url)
+                if first and isinstance(ours, AuthenticationFailed):
+                    raise ours from error
+                async with self.drain.unless_asked():
+                    await self._outage.wait(error)
+                if self.drain.asked.is_set():
+                    return False
         if adopted:
             _LOG.info("%d dead letters that lacked a worker for their task are in line again", adopted)
         self.surroundings.board.enlisted(self.worker_id)
         self._keeper.keep(self.worker_id)
+        return True
 
     def _listen(self) -> None:
         self._listening.cancel()

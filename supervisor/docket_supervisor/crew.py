@@ -15,14 +15,12 @@ from docket_supervisor.board import InFlight, Seat
 from docket_supervisor.child import Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
+from docket_supervisor.forking import UNFORKABLE_PAUSE
 from docket_supervisor.hiring import Hiring
 from docket_supervisor.phases import Event
 from docket_supervisor.restarts import LONGEST_DELAY, GiveUp, Life, Restart, Restarts
 
 logger = logging.getLogger("docket.supervisor")
-
-UNFORKABLE_PAUSE = 1.0
-"""Seconds until a fork is tried again that failed for want of memory or pids."""
 
 
 class Sitting(Enum):
@@ -98,10 +96,6 @@ class Crew:
         """No process is left."""
         return not self.pids()
 
-    @property
-    def slots_ready(self) -> int:
-        return sum(post.sitting is Sitting.READY for post in self._slots)
-
     # Filling seats
 
     def assemble(self, hiring: Hiring) -> None:
@@ -161,9 +155,12 @@ class Crew:
                 logger.info("%s is ready after %.2fs", post.title, after)
                 if not post.quarantine:
                     self._happened(Event.READY)
-        if not self._told_all and self.slots_ready == len(self._slots):
+
+    def tell(self) -> None:
+        """Says once that the service is complete."""
+        if not self._told_all and all(post.sitting is Sitting.READY for post in self._slots):
             self._told_all = True
-            logger.info("all %d workers are ready", len(self._slots))
+            logger.info("all workers are ready: %d", len(self._slots))
 
     def turn(self, now: float, booting_since: float) -> float:
         """Ends rests and boots that took too long; returns when to be called again.

@@ -16,6 +16,9 @@ from docket_supervisor.codes import ExitCode
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+UNFORKABLE_PAUSE = 1.0
+"""Seconds until a fork is tried again that failed for want of memory or pids."""
+
 _PID = struct.Struct("@q")
 
 

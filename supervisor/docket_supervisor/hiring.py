@@ -16,7 +16,7 @@ from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance, be_worker
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
-from docket_supervisor.forking import Closeable, fork
+from docket_supervisor.forking import UNFORKABLE_PAUSE, Closeable, fork
 from docket_supervisor.messages import Forked, ForkWorker, Imported, ImportFailed, Message
 from docket_supervisor.template import run_template
 
@@ -115,8 +115,15 @@ class TemplateHiring:
         self.generation += 1
         ours, theirs = Channel.pair()
         main = partial(run_template, self._inherited, theirs, self.generation)
-        self._pid = fork(main, closing=[*self._closing(), ours])
-        theirs.close()
+        try:
+            self._pid = fork(main, closing=[*self._closing(), ours])
+        except OSError as error:
+            logger.warning("could not fork a template: %s", error)
+            self._retry_at = clock.monotonic() + UNFORKABLE_PAUSE
+            ours.close()
+            return
+        finally:
+            theirs.close()
         self._channel = ours
         self._imported = False
         self._retry_at = math.inf

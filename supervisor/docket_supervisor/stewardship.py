@@ -15,7 +15,7 @@ from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance, resolve
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
-from docket_supervisor.forking import Closeable, fork
+from docket_supervisor.forking import UNFORKABLE_PAUSE, Closeable, fork
 from docket_supervisor.messages import (
     CountSuspects,
     HandedOver,
@@ -66,10 +66,17 @@ class Stewardship:
 
     def start(self) -> None:
         ours, theirs = Channel.pair()
-        self._pid = fork(partial(self._main, theirs), closing=[*self._closing(), ours])
-        theirs.close()
-        self._channel = ours
         self._forked_at = clock.monotonic()
+        try:
+            self._pid = fork(partial(self._main, theirs), closing=[*self._closing(), ours])
+        except OSError as error:
+            logger.warning("could not fork a steward: %s", error)
+            self._retry_at = self._forked_at + UNFORKABLE_PAUSE
+            ours.close()
+            return
+        finally:
+            theirs.close()
+        self._channel = ours
         self._retry_at = math.inf
         self._watched(ours, self._told)
         for order in self._orders.values():

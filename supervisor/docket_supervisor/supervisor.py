@@ -90,6 +90,7 @@ class Supervisor:
             self._bury()
             self._crew.look()
             self._decide()
+            self._crew.tell()
         self._end()
         if self._code is None:
             return ExitCode.HANDED_BACK if self._crew.handed_back else ExitCode.CLEAN

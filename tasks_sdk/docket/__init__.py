@@ -12,17 +12,23 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from docket import tasks as tasks
+    from docket.annotations import Logged as Logged
+    from docket.dependencies import CallArgument as CallArgument
     from docket.dependencies import CurrentDocket as CurrentDocket
     from docket.dependencies import CurrentExecution as CurrentExecution
     from docket.dependencies import CurrentWorker as CurrentWorker
+    from docket.dependencies import Depends as Depends
     from docket.dependencies import ExponentialRetry as ExponentialRetry
     from docket.dependencies import Retry as Retry
+    from docket.dependencies import Shared as Shared
+    from docket.dependencies import TaskArgument as TaskArgument
     from docket.dependencies import TaskKey as TaskKey
     from docket.dependencies import TaskLogger as TaskLogger
     from docket.docket import Docket as Docket
     from docket.errors import AuthenticationFailed as AuthenticationFailed
     from docket.errors import BadURL as BadURL
     from docket.errors import ConnectionFailed as ConnectionFailed
+    from docket.errors import CycleError as CycleError
     from docket.errors import DeadLetter as DeadLetter
     from docket.errors import DocketError as DocketError
     from docket.errors import ExecutionCancelled as ExecutionCancelled
@@ -38,6 +44,12 @@ if TYPE_CHECKING:
     from docket_runtime.worker import Worker as Worker
 
 _HOMES = {
+    "Logged": "docket.annotations",
+    "CycleError": "docket.errors",
+    "TaskArgument": "docket.dependencies",
+    "Shared": "docket.dependencies",
+    "Depends": "docket.dependencies",
+    "CallArgument": "docket.dependencies",
     "AuthenticationFailed": "docket.errors",
     "BadURL": "docket.errors",
     "ConnectionFailed": "docket.errors",
@@ -66,6 +78,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Logged",
+    "CycleError",
+    "TaskArgument",
+    "Shared",
+    "Depends",
+    "CallArgument",
     "AuthenticationFailed",
     "BadURL",
     "ConnectionFailed",

@@ -31,19 +31,25 @@ class Logged(Annotation):
         return f"{brackets[0]}len {len(value)}{brackets[1]}"
 
 
-def logged_parameters(signature: inspect.Signature, function: Any) -> dict[str, Logged]:
-    """Parameter → how it may be logged. Annotations that cannot be evaluated log nothing."""
+def metadata_of(function: Any) -> dict[str, tuple[Any, ...]]:
+    """Parameter → what stands in its `Annotated[...]`. An annotation that cannot be evaluated here has none."""
+    inner = inspect.unwrap(function)
     try:
-        hints = get_type_hints(inspect.unwrap(function), include_extras=True)
+        hints = get_type_hints(inner, include_extras=True)
     except Exception:
-        hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+        hints = dict(getattr(inner, "__annotations__", {}))
+    return {name: tuple(getattr(hint, "__metadata__", ())) for name, hint in hints.items()}
+
+
+def logged_parameters(function: Any) -> dict[str, Logged]:
+    """Parameter → how it may be logged."""
     found: dict[str, Logged] = {}
-    for name in signature.parameters:
-        for metadata in getattr(hints.get(name), "__metadata__", ()):
-            if metadata is Logged:
+    for name, metadata in metadata_of(function).items():
+        for each in metadata:
+            if each is Logged:
                 found[name] = Logged()
-            elif isinstance(metadata, Logged):
-                found[name] = metadata
+            elif isinstance(each, Logged):
+                found[name] = each
     return found
 
 

@@ -78,6 +78,10 @@ class CannotStore(DocketError, TypeError):
     """A value cannot be turned into bytes; the message names the parameter."""
 
 
+class CycleError(DocketError, ValueError):
+    """Dependencies of a task wait for each other; refused when the task is registered."""
+
+
 class ForcedRetry(DocketError):
     """Raised by `Retry.after` and `Retry.at` inside a task: end this attempt now and run again at `when`."""
 

@@ -164,7 +164,7 @@ class ExecutionView:
         task = self.docket.registry.get(self.function_name)
         if task is None:
             return self.kwargs[name]
-        bound = task.signature.bind(*self.args, **self.kwargs)
+        bound = task.signature.bind_partial(*self.args, **self.kwargs)
         bound.apply_defaults()
         return bound.arguments[name]
 

@@ -30,6 +30,8 @@ FIELDS = (
 )
 """What clients read of a record. Scripts keep `busy`, `stop` and `progress` beside them."""
 
+_STATES = frozenset({b"scheduled", b"queued", b"running", b"completed", b"failed", b"cancelled"})
+
 STATES_ENDED = frozenset({"completed", "failed", "cancelled"})
 
 CLAIM_WIDTH = 9
@@ -90,7 +92,7 @@ def parse_record(key: str, reply: Sequence[bytes | None]) -> Record | None:
     """From the reply to `HMGET … *FIELDS`; None if there is no (complete) record."""
     values = dict(zip(FIELDS, reply, strict=True))
     state, function, body = values["state"], values["function"], values["body"]
-    if state is None or function is None or body is None:
+    if state is None or state not in _STATES or function is None or body is None:
         return None
     return Record(
         key=key,
@@ -136,11 +138,11 @@ def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
             reply[i + 1].decode(errors="surrogateescape"),
             reply[i + 2].decode(errors="replace") if reply[i + 2] else "",
             reply[i + 3] or b"",
-            int(reply[i + 4] or 0),
-            int(reply[i + 5] or 1),
-            int(reply[i + 6] or 0),
-            int(reply[i + 7] or 0),
-            int(reply[i + 8] or 0),
+            _number(reply[i + 4]),
+            _number(reply[i + 5], 1),
+            _number(reply[i + 6]),
+            _number(reply[i + 7]),
+            _number(reply[i + 8]),
         )
         for i in range(0, len(reply), CLAIM_WIDTH)
     ]

@@ -11,8 +11,12 @@ from typing import Any, cast
 
 from docket.annotations import Logged, call_repr, logged_parameters
 from docket.dependencies.base import Dependency
+from docket.dependencies.signature import injected_into, wrapped_around
+from docket.dependencies.statements import check
 
 TaskFunction = Callable[..., Any]
+
+_EMPTY = inspect.Parameter.empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Task:
     is_async: bool
     injected: Mapping[str, Dependency]
     logged: Mapping[str, Logged]
+    wrapped: tuple[tuple[str, Dependency], ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -37,9 +42,19 @@ class Task:
     def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """TypeError, as a direct call with these arguments would raise it."""
         try:
-            self.signature.bind(*args, **kwargs)
+            if all(self.signature.parameters[name].default is not _EMPTY for name in self.injected):
+                self.signature.bind(*args, **kwargs)
+                return
+            bound = self.signature.bind_partial(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}() cannot be called like this: {error}") from None
+        for parameter in self.signature.parameters.values():
+            optional = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            given = optional or parameter.default is not _EMPTY or parameter.name in bound.arguments
+            if not given and parameter.name not in self.injected:
+                raise TypeError(
+                    f"{self.name}() cannot be called like this: missing a required argument: {parameter.name!r}"
+                )
 
 
 def name_of(function: TaskFunction) -> str:
@@ -78,18 +93,16 @@ def plan(function: TaskFunction, name: str) -> Task:
         signature = inspect.signature(function)
     except ValueError as error:
         raise TypeError(f"{name} cannot be a task: {error}") from error
-    injected = {
-        parameter.name: parameter.default
-        for parameter in signature.parameters.values()
-        if isinstance(parameter.default, Dependency)
-    }
+    injected = injected_into(function, signature)
+    check(name, signature, injected)
     return Task(
         name,
         function,
         signature,
         returns_awaitable(function),
         injected,
-        logged_parameters(signature, function),
+        logged_parameters(function),
+        wrapped_around(function),
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--quick] [--alone] [measure …]`: everything, or what is named.
+"""`python -m tests.benchmarks [--quick] [--alone] [--hiredis] [measure …]`: everything, or what is named.
 
 Exit code 0 unless a measurement is worth nothing (tasks lost or doubled, something did not come up): then 1. A target
 that is missed is shown and is no failure: figures move from machine to machine.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -36,12 +37,20 @@ MEASURES = {
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("measures", nargs="*", choices=[*MEASURES, []], help=", ".join(MEASURES))
+    parser = argparse.ArgumentParser(
+        "python -m tests.benchmarks", description="Everything, or what is named."
+    )
+    parser.add_argument("measures", nargs="*", help=", ".join(MEASURES))
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     parser.add_argument("--alone", action="store_true", help="without pydocket")
+    parser.add_argument(
+        "--hiredis", action="store_true", help="give pydocket the fast parser that docket always has"
+    )
     parser.add_argument("--output", type=Path, default=CACHE / "bench-results.json")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if unknown := set(options.measures) - set(MEASURES):
+        parser.error(f"there is no measure {', '.join(sorted(unknown))}")
+    return options
 
 
 def _measure(console: Console, bench: Bench, names: list[str]) -> tuple[list[Row], dict[str, str]]:
@@ -59,11 +68,12 @@ def _measure(console: Console, bench: Bench, names: list[str]) -> tuple[list[Row
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
     options, console = _options(), Console()
     if not console.is_terminal:
         console = Console(width=120)
     names = options.measures or list(MEASURES)
-    rival = None if options.alone else pydocket()
+    rival = None if options.alone else pydocket(*["hiredis"] * options.hiredis)
     folder = Path(tempfile.mkdtemp(prefix="docket-bench-"))
     try:
         server = Server(folder)
@@ -71,7 +81,7 @@ def main() -> int:
             bench = Bench(server, folder, QUICK if options.quick else Amounts(), OURS, FLOOR, rival)
             versions = {"redis-server": server.version, "redis-py": version_of(OURS, "redis")}
             if rival is not None:
-                versions["pydocket"] = version_of(rival, "pydocket")
+                versions["pydocket"] = version_of(rival, "pydocket") + " with hiredis" * options.hiredis
             rows, broken = _measure(console, bench, names)
         finally:
             server.close()

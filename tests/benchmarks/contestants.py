@@ -34,6 +34,12 @@ class Contestant:
     options: str = ""
     interval_ms: int = 1
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Without what would lead pydocket's interpreter to our `docket`."""
+        foreign = ("DOCKET_",) if self.name == "ours" else ("DOCKET_", "PYTHONPATH")
+        return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
     def ask(self, url: str, folder: Path, role: str, **config: Any) -> dict[str, Any]:
         """What a client answers once it has done its part."""
         with Player(self, url, folder, role, **config) as player:
@@ -44,15 +50,13 @@ OURS = Contestant("ours", sys.executable)
 FLOOR = Contestant("floor", sys.executable, program="floor.py")
 
 
-def pydocket() -> Contestant:
-    """In an environment of its own, which is made once."""
-    folder = CACHE / "pydocket"
+def pydocket(*beside: str) -> Contestant:
+    """In an environment of its own, which is made once; `beside` are further packages that are to be there."""
+    folder = CACHE / "-".join(("pydocket", *beside))
     python, ready = folder / "bin" / "python", folder / "ready"
     if not ready.exists():
-        for command in (
-            [sys.executable, "-m", "venv", "--clear", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pydocket"],
-        ):
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], [*pip, "pydocket", *beside]):
             done = subprocess.run(
                 command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
             )
@@ -80,7 +84,7 @@ class Player:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, FOLDER: str(folder), COUNT: str(count)},
+            env={**contestant.environment, FOLDER: str(folder), COUNT: str(count)},
         )
 
     def __enter__(self) -> Self:

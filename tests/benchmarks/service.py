@@ -37,12 +37,15 @@ class Service:
         self._is_ours = contestant.name == "ours"
         options = f"--docket bench --url {server.url}{contestant.options} --concurrency {concurrency}"
         options += " --tasks workload:tasks"
+        quiet = "--log-level" if self._is_ours else "--logging-level"
+        options += f" {quiet} WARNING"
         if self._is_ours:
             commands = [f"docket_supervisor --processes {processes} --app-dir {PROGRAMS} {options}"]
         else:
             commands = [f"docket worker {options}"] * processes
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKET_")}
-        environment |= {FOLDER: str(folder), COUNT: str(count), "PYTHONPATH": str(PROGRAMS)}
+        environment = contestant.environment
+        path = os.pathsep.join(filter(None, (str(PROGRAMS), environment.get("PYTHONPATH"))))
+        environment |= {FOLDER: str(folder), COUNT: str(count), "PYTHONPATH": path}
         self._log = folder / "service.log"
         self._started: list[subprocess.Popen[bytes]] = []
         with ExitStack() as undo, self._log.open("ab") as log:

@@ -17,7 +17,7 @@ from tests.benchmarks.results import Row, Target, percentile
 from tests.benchmarks.service import Service
 
 PROCESSES = 8
-WARM_UP = 2_000
+WARM_UP = 200
 """Tasks that have been run before memory is looked at: fresh forks share more than they will keep sharing."""
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def _eventually(look: Callable[[], T], what: str, patience: float = 30.0) -> T:
 def _warm_up(bench: Bench, contestant: Contestant, folder: Path) -> None:
     contestant.ask(bench.server.url, folder, "enqueue", task="nothing", count=WARM_UP, bulk=True)
     _eventually(lambda: marks.read(folder, WARM_UP).ran == WARM_UP, f"{contestant.name}: the warm-up", 60)
-    time.sleep(2.0)
+    time.sleep(1.0)
 
 
 def idle(bench: Bench) -> list[Row]:
@@ -102,8 +102,7 @@ def recovery(bench: Bench) -> list[Row]:
 
 
 def drain_supervised(bench: Bench) -> list[Row]:
-    """The same tasks as in `drain`, by what `docket-supervise --processes 2` starts: with the board, the steward, and
-    the log at its default level."""
+    """The same tasks as in `drain`, by what `docket-supervise --processes 2` starts: with the board and the steward."""
     row = Row("no-op async tasks, docket-supervise with 2 processes", "/s", more_is_better=True)
     count = bench.amounts.tasks
     for contestant in bench.turns([bench.ours]):

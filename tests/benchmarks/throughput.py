@@ -27,12 +27,19 @@ class Drained:
     usage: Usage
 
 
-def drain(bench: Bench, contestant: Contestant, folder: Path, count: int, processes: int) -> Drained:
+def drain(
+    bench: Bench,
+    contestant: Contestant,
+    folder: Path,
+    count: int,
+    processes: int,
+    concurrency: int = CONCURRENCY,
+) -> Drained:
     """What lies in Redis has been run, every task exactly once, or Broken."""
     with ExitStack() as stack:
         players = [
             stack.enter_context(
-                Player(contestant, bench.server.url, folder, "work", count=count, concurrency=CONCURRENCY)
+                Player(contestant, bench.server.url, folder, "work", count=count, concurrency=concurrency)
             )
             for _ in range(processes)
         ]
@@ -86,9 +93,9 @@ def enqueue(bench: Bench) -> list[Row]:
     return [one, bulk, size]
 
 
-def _drain_rows(bench: Bench, task: str, label: str, target: Target | None, count: int = 0) -> list[Row]:
+def _drain_rows(bench: Bench, task: str, label: str, target: Target | None) -> list[Row]:
     """One process, and two."""
-    count = count or bench.amounts.tasks
+    count = bench.amounts.tasks
     rows: list[Row] = []
     for processes in (1, 2):
         row = Row(f"{label}, {processes} process{'es' * (processes - 1)}", "/s", more_is_better=True)
@@ -106,10 +113,17 @@ def _drain_rows(bench: Bench, task: str, label: str, target: Target | None, coun
     return rows
 
 
-def _one(bench: Bench, contestant: Contestant, task: str, count: int, processes: int) -> Drained:
+def _one(
+    bench: Bench,
+    contestant: Contestant,
+    task: str,
+    count: int,
+    processes: int,
+    concurrency: int = CONCURRENCY,
+) -> Drained:
     with bench.clean() as folder:
         contestant.ask(bench.server.url, folder, "enqueue", task=task, count=count, bulk=True)
-        return drain(bench, contestant, folder, count, processes)
+        return drain(bench, contestant, folder, count, processes, concurrency)
 
 
 def _ledger_rows() -> list[Row]:
@@ -146,5 +160,5 @@ def compute(bench: Bench) -> list[Row]:
     row = Row("sync tasks of 10 ms CPU, 2 processes", "/s", more_is_better=True)
     count = bench.amounts.tasks // 40
     for contestant in bench.turns(bench.rivals):
-        row.add(contestant.name, count / _one(bench, contestant, "compute", count, 2).seconds)
+        row.add(contestant.name, count / _one(bench, contestant, "compute", count, 2, concurrency=10).seconds)
     return [row]

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from docket import Docket, Worker
+from docket import Docket, Worker, shield
+from docket_runtime.board import NullBoard
+from docket_runtime.surroundings import Surroundings
 
 NO_TIME = timedelta(0)
 SHORT = timedelta(milliseconds=400)
@@ -42,13 +44,25 @@ async def work_off(docket: Docket, within: float = 10.0, **options: Any) -> None
         await finish(worker, within)
 
 
+class Phases(NullBoard):
+    """A board that remembers what phase its worker is in."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def phase(self, phase: str) -> None:
+        self.phases.append(phase)
+
+
 @asynccontextmanager
 async def running(docket: Docket, **options: Any) -> AsyncIterator[Worker]:
-    """A worker that runs while the block does; it is not given time to drain."""
-    async with Worker(docket, **{"drain_timeout": NO_TIME, **options}) as worker:
+    """A worker that claims while the block does; it is not given time to drain."""
+    board = Phases()
+    options = {"drain_timeout": NO_TIME, "surroundings": Surroundings(board=board), **options}
+    async with Worker(docket, **options) as worker:
         task = asyncio.create_task(worker.run_forever())
         try:
-            await until(lambda: worker.worker_id or task.done())
+            await until(lambda: "working" in board.phases or task.done())
             yield worker
         finally:
             task.cancel()
@@ -85,7 +99,7 @@ class Gate:
 
 
 class SyncGate:
-    """The same for a sync task."""
+    """The same for a sync task; it does not let itself be interrupted."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -96,14 +110,13 @@ class SyncGate:
         self._lock = threading.Lock()
 
     def __call__(self, what: str = "") -> str:
-        with self._lock:
-            self.inside += 1
-            self.most_inside = max(self.most_inside, self.inside)
-            self.log.append(f"began {what}".strip())
-        self.begun.set()
-        try:
+        with shield():
+            with self._lock:
+                self.inside += 1
+                self.most_inside = max(self.most_inside, self.inside)
+                self.log.append(f"began {what}".strip())
+            self.begun.set()
             self.open.wait(10)
-        finally:
             with self._lock:
                 self.inside -= 1
                 self.log.append(f"ended {what}".strip())

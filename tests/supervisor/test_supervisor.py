@@ -38,7 +38,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def test_a_service_starts_and_leaves_cleanly_at_a_term(start: Start, preload: bool) -> None:
     service = start(processes=3, preload=preload)
     pids = service.ready(3)
-    service.logged("all 3 workers are ready")
+    service.logged("all workers are ready: 3")
     titles = sorted(" ".join(child.cmdline()).strip() for child in service.children())
     assert titles == [
         "docket: steward stand-in",
@@ -303,7 +303,7 @@ def test_a_stranger_that_dies_is_reaped_and_not_taken_for_a_worker(start: Start)
 def test_an_idle_supervisor_sleeps(start: Start) -> None:
     service = start(processes=2)
     service.ready(2)
-    service.logged("all 2 workers are ready")
+    service.logged("all workers are ready: 2")
     process = psutil.Process(service.process.pid)
     before, started = process.num_ctx_switches().voluntary, time.monotonic()
     while time.monotonic() - started < 1.0:

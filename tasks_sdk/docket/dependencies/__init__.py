@@ -1,5 +1,6 @@
 """What a task states about itself in its signature. What the statements do is in the runtime."""
 
+from docket.context import current_docket, current_execution, current_worker
 from docket.dependencies.base import Dependency
 from docket.dependencies.contextual import (
     CurrentDocket,
@@ -8,17 +9,27 @@ from docket.dependencies.contextual import (
     TaskKey,
     TaskLogger,
 )
+from docket.dependencies.functional import CallArgument, DependencyFunction, Depends, Shared, TaskArgument
 from docket.dependencies.retry import ExponentialRetry, Retry
-from docket.errors import ForcedRetry
+from docket.errors import CycleError, ForcedRetry
 
 __all__ = [
+    "CallArgument",
     "CurrentDocket",
     "CurrentExecution",
     "CurrentWorker",
+    "CycleError",
     "Dependency",
+    "DependencyFunction",
+    "Depends",
     "ExponentialRetry",
     "ForcedRetry",
     "Retry",
+    "Shared",
+    "TaskArgument",
     "TaskKey",
     "TaskLogger",
+    "current_docket",
+    "current_execution",
+    "current_worker",
 ]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from docket.context import current_docket, current_execution, current_worker
+
 
 class Dependency:
     """A statement in a task's signature: what its parameter shall receive, or how the task shall be treated.
 
-    `single`: at most one of this class (or a subclass) per task.
+    A subclass of the user's own is an asynchronous context manager: it is entered around each execution, and the
+    parameter receives what `__aenter__` returns. `docket`, `worker` and `execution` are context variables: what is
+    current there. `single`: at most one of this class (or a subclass) per task.
     """
 
     single: bool = False
+    docket = current_docket
+    worker = current_worker
+    execution = current_execution
+
+
+class Provider(Dependency):
+    """A statement that supplies a value, so that it may also stand in `Annotated[...]`."""

@@ -139,7 +139,8 @@ def exchange(
         arguments += settlement
     for delivery in deliveries:
         arguments += delivery
-    return Call(EXCHANGE, keys.stream, arguments)
+    # Sent twice it would claim twice, and the first reply be lost: the worker recovers instead.
+    return Call(EXCHANGE, keys.stream, arguments, repeatable=False)
 
 
 def recover(keys: Keys, worker_id: str, held: Iterable[str]) -> Call:

@@ -154,7 +154,7 @@ def _join(place: _Place) -> int:
                 place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             users = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:  # a guardian took the folder away between two steps
-            if monotonic() >= give_up_at:
+            if not place.throw_away or monotonic() >= give_up_at:
                 raise
             time.sleep(_TURN)
             continue

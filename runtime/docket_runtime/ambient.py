@@ -1,0 +1,104 @@
+"""What a task can be given of its surroundings, and how its statements are treated: one function for each kind.
+
+The conduct of the declarations in `docket.dependencies`. A kind that is not here is either a function of the user's
+(`resolution` opens it) or an asynchronous context manager of the user's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from docket import sync
+from docket.dependencies.base import Dependency
+from docket.dependencies.contextual import (
+    AmbientDocket,
+    AmbientExecution,
+    AmbientKey,
+    AmbientLogger,
+    AmbientWorker,
+)
+from docket.dependencies.retry import Retry
+from docket.execution import ExecutionView
+
+if TYPE_CHECKING:
+    from docket_runtime.resolution import Opening
+    from docket_runtime.worker import Worker
+
+
+class TaskLoggerAdapter(logging.LoggerAdapter[logging.Logger]):
+    """Adds the task's context to every record, beside what the call itself passes as `extra`."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+def _docket(opening: Opening, statement: Dependency) -> Any:
+    return opening.worker.docket if opening.task.is_async else opening.worker.blocking_docket
+
+
+def _worker(opening: Opening, statement: Dependency) -> Worker:
+    return opening.worker
+
+
+def _execution(opening: Opening, statement: Dependency) -> ExecutionView:
+    if opening.task.is_async:
+        return opening.execution
+    source = opening.execution
+    view = sync.Execution(
+        opening.worker.blocking_docket,
+        source.key,
+        source.function_name,
+        source.when,
+        arguments=(source.args, source.kwargs),
+        state=source.state,
+        generation=source.generation,
+    )
+    for name in ("attempt", "redelivered", "crashes", "worker", "started_at", "message_id"):
+        setattr(view, name, getattr(source, name))
+    return view
+
+
+def _key(opening: Opening, statement: Dependency) -> str:
+    return opening.execution.key
+
+
+def _logger(opening: Opening, statement: Dependency) -> TaskLoggerAdapter:
+    execution = opening.execution
+    return TaskLoggerAdapter(
+        logging.getLogger(f"docket.task.{execution.function_name}"),
+        {
+            "docket": opening.worker.docket.name,
+            "worker": opening.worker.name,
+            "task": execution.function_name,
+            "key": execution.key,
+            "when": execution.when.isoformat(),
+            "attempt": execution.attempt,
+        },
+    )
+
+
+def _retry(opening: Opening, statement: Retry) -> Retry:
+    opening.retry = statement.for_attempt(opening.execution.attempt)
+    return opening.retry
+
+
+AMBIENT: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
+    AmbientDocket: _docket,
+    AmbientWorker: _worker,
+    AmbientExecution: _execution,
+    AmbientKey: _key,
+    AmbientLogger: _logger,
+    Retry: _retry,
+}
+
+
+def opener_of(statement: Dependency) -> Callable[[Opening, Any], Any] | None:
+    """The function for this kind of statement, or for the nearest kind that it is derived from."""
+    for kind in type(statement).__mro__:
+        opener = AMBIENT.get(kind)
+        if opener is not None:
+            return opener
+    return None

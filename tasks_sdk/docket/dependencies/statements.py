@@ -1,0 +1,112 @@
+"""What a task states, checked: for whoever registers it, not for the worker that would run it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from docket.dependencies.base import Dependency
+from docket.dependencies.functional import (
+    ArgumentStatement,
+    EffectiveArgument,
+    FactoryStatement,
+    SharedByAll,
+    SuppliedArgument,
+)
+from docket.errors import CycleError
+
+
+def check(name: str, signature: inspect.Signature, injected: Mapping[str, Dependency]) -> None:
+    """ValueError, TypeError or CycleError, naming the parameters, for what could never work."""
+    _refuse_a_second_single(name, injected)
+    for parameter, statement in injected.items():
+        if isinstance(statement, SuppliedArgument):
+            raise ValueError(
+                f"the parameter {parameter!r} of {name} is a TaskArgument: that belongs into the dependencies of a "
+                "task, the task itself has its arguments already"
+            )
+        _check_tree(name, parameter, statement, signature, ())
+    _refuse_cycles(name, injected)
+
+
+def _refuse_a_second_single(name: str, injected: Mapping[str, Dependency]) -> None:
+    first: dict[type[Dependency], str] = {}
+    for parameter, statement in injected.items():
+        for kind in type(statement).__mro__:
+            if not (issubclass(kind, Dependency) and vars(kind).get("single")):
+                continue
+            if kind in first:
+                raise ValueError(
+                    f"Only one {kind.__name__} dependency is allowed per task; {name} has "
+                    f"{first[kind]!r} and {parameter!r}"
+                )
+            first[kind] = parameter
+
+
+def _check_tree(
+    task: str, parameter: str, statement: Dependency, signature: inspect.Signature, above: tuple[Any, ...]
+) -> None:
+    if isinstance(statement, ArgumentStatement):
+        wanted = statement.parameter or parameter
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+        if above and not (statement.optional or takes_any or wanted in signature.parameters):
+            raise ValueError(
+                f"a dependency of {task} asks for its argument {wanted!r}, which it does not have"
+            )
+        return
+    if not isinstance(statement, FactoryStatement):
+        return
+    if statement.identity in above:
+        raise CycleError(
+            f"the dependency {statement.name} of {task} (parameter {parameter!r}) depends on itself"
+        )
+    statements = statement.statements
+    _refuse_unfilled(statement, statements)
+    for inner, each in statements.items():
+        if isinstance(statement, SharedByAll) and isinstance(each, ArgumentStatement):
+            raise ValueError(
+                f"{statement.name} is shared by all executions, so its parameter {inner!r} cannot be an argument of one"
+            )
+        _check_tree(task, inner, each, signature, (*above, statement.identity))
+
+
+def _refuse_unfilled(statement: FactoryStatement, statements: Mapping[str, Dependency]) -> None:
+    for parameter in inspect.signature(statement.factory).parameters.values():
+        optional = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        given = parameter.name in statements or parameter.name in statement.bindings
+        if not (optional or given) and parameter.default is parameter.empty:
+            raise ValueError(
+                f"nothing would fill the parameter {parameter.name!r} of the dependency {statement.name}: give it a "
+                "default, or a dependency such as TaskArgument()"
+            )
+
+
+def _refuse_cycles(name: str, injected: Mapping[str, Dependency]) -> None:
+    """CallArgument makes one injected parameter wait for another; in a ring they would wait for ever."""
+    waits = {
+        parameter: set(_awaited(statement, parameter)) & injected.keys()
+        for parameter, statement in injected.items()
+    }
+    done: set[str] = set()
+
+    def visit(parameter: str, path: tuple[str, ...]) -> None:
+        if parameter in path:
+            ring = " → ".join((*path[path.index(parameter) :], parameter))
+            raise CycleError(f"dependencies of {name} wait for each other: {ring}")
+        if parameter not in done:
+            for other in sorted(waits[parameter]):
+                visit(other, (*path, parameter))
+            done.add(parameter)
+
+    for parameter in injected:
+        visit(parameter, ())
+
+
+def _awaited(statement: Dependency, parameter: str) -> Iterator[str]:
+    """The task's parameters whose effective value this statement asks for."""
+    if isinstance(statement, EffectiveArgument):
+        yield statement.parameter or parameter
+    elif isinstance(statement, FactoryStatement):
+        for inner, each in statement.statements.items():
+            yield from _awaited(each, inner)
