@@ -116,6 +116,9 @@ class Crew:
     def hired(self, number: int, pid: int) -> None:
         """The answer to a request; pid 0 when there could be no process now."""
         post = self._posts[number]
+        if post.sitting is not Sitting.HIRING:
+            self._turn_away(pid)
+            return
         if pid == 0:
             self._rest(post, UNFORKABLE_PAUSE)
             return
@@ -127,6 +130,12 @@ class Crew:
             self.died(early)
         if not self._hiring.outstanding:
             self._early.clear()
+
+    def _turn_away(self, pid: int) -> None:
+        """It comes too late: the seat is not to be taken any more. It has not been seated, so it has done nothing."""
+        if pid and self._early.pop(pid, None) is None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _hire(self, post: Post) -> None:
         post.seat.vacate()
@@ -282,7 +291,7 @@ class Crew:
         self._deadline = min(self._deadline, deadline)
         for post in self._posts:
             if post.sitting in (Sitting.RESTING, Sitting.HIRING):
-                # Nobody is forked any more. One who was, and whose pid we have not learnt, is never seated and leaves.
+                # Nobody is forked any more; one who was, and whose pid we learn later, is turned away.
                 post.sitting = Sitting.VACANT
             if post.pid:
                 post.seat.drain_at = self._deadline

@@ -111,8 +111,10 @@ class Player:
         assert self._process.stdout is not None
         watchdog = threading.Timer(patience, self._process.kill)
         watchdog.start()
-        line = self._process.stdout.readline()
-        watchdog.cancel()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watchdog.cancel()
         if not line:
             raise Broken(f"{self._who}: ended with {self._process.wait(5)} and gave no answer")
         return json.loads(line)

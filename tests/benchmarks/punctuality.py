@@ -22,7 +22,7 @@ def _lags(
     with Player(contestant, bench.server.url, folder, "work", count=count, concurrency=concurrency) as worker:
         worker.answer()
         worker.tell()
-        time.sleep(0.5)
+        time.sleep(0.3)
         moments = contestant.ask(bench.server.url, folder, role, count=count, **config)["moments"]
         give_up_at = time.monotonic() + PATIENCE
         while marks.read(folder, count).ran < count and time.monotonic() < give_up_at:

@@ -130,7 +130,7 @@ def test_help_tells_every_variable_the_units_and_the_exit_codes(invoke: Answer) 
         (("--logging-format", "xml"), "to be plain, rich or json, got 'xml'"),
         (("--logging-level", "LOUD"), "to be one of DEBUG"),
         (("--fallback-task", "x"), "'--fallback-task': expected module:function, got 'x'"),
-        (("--healthcheck-port", "8080"), "No such option: --healthcheck-port"),
+        (("--healthcheck-port", "8080"), "No such option"),
     ],
 )
 def test_a_bad_option_is_usage(

@@ -54,7 +54,7 @@ async def trickle(docket: Docket, config: Config) -> None:
 
 async def plan(docket: Docket, config: Config) -> None:
     """Tasks are due within `over` seconds, or all at one moment; answers with the moments."""
-    first = time.time() + 1.5
+    first = time.time() + 0.8
     to_monotonic = time.monotonic() - time.time()
     moments = [first + config["over"] * number / config["count"] for number in range(config["count"])]
     await docket.add_many(

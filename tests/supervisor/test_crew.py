@@ -1,0 +1,192 @@
+"""Who sits in which seat, in the moments that real processes seldom show."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from docket_supervisor.board import Board
+from docket_supervisor.channel import Notices
+from docket_supervisor.child import Inheritance
+from docket_supervisor.crew import Crew
+from docket_supervisor.deaths import Death
+from docket_supervisor.lifeline import Lifeline
+from docket_supervisor.phases import Event
+from docket_supervisor.settings import SupervisorSettings
+
+
+class Hiring:
+    """Writes down who is asked for; the test answers."""
+
+    generation = 1
+    outstanding = True
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def hire(self, seat: int, *, quarantine: bool) -> None:
+        self.asked.append(seat)
+
+    def turn(self, now: float) -> float:
+        return math.inf
+
+    def died(self, death: Death) -> bool:
+        return False
+
+    def pids(self) -> list[int]:
+        return []
+
+    def dismiss(self) -> None: ...
+
+
+class Scene:
+    def __init__(self, **settings: Any) -> None:
+        self.settings = SupervisorSettings(**{"processes": 2, **settings})
+        self.board = Board(self.settings.seats, 10)
+        self.orders: list[tuple[str, str, list[str]]] = []
+        self.counts: list[int] = []
+        self.events: list[Event] = []
+        self.hiring = Hiring()
+        inherited = Inheritance(self.settings, self.board, Lifeline(), Notices())
+        self.crew = Crew(
+            inherited,
+            lambda *order: self.orders.append(order),
+            lambda: self.counts.append(1),
+            self.events.append,
+        )
+
+    def assembled(self) -> Scene:
+        self.crew.assemble(self.hiring)
+        return self
+
+    def asked(self) -> list[int]:
+        """Since the last time."""
+        asked, self.hiring.asked = self.hiring.asked, []
+        return asked
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_every_slot_is_filled_and_no_quarantine_seat() -> None:
+    assert Scene().assembled().asked() == [0, 1]
+
+
+def test_suspects_fill_as_many_seats_as_there_are_slots_and_no_more() -> None:
+    scene = Scene(processes=3).assembled()
+    scene.asked()
+    scene.crew.suspects(2)
+    assert scene.asked() == [3, 4]
+    scene.crew.suspects(2)
+    assert scene.asked() == []
+    scene.crew.suspects(7)
+    assert scene.asked() == [5]
+
+
+def test_one_that_comes_after_a_drain_has_begun_is_turned_away(
+    processes: list[subprocess.Popen[bytes]],
+) -> None:
+    scene = Scene().assembled()
+    scene.crew.drain(5.0)
+    scene.crew.hired(0, processes[0].pid)
+    assert processes[0].wait(5) == -signal.SIGKILL
+    assert scene.crew.empty and scene.board.seats[0].pid == 0
+    assert processes[1].poll() is None
+
+
+def test_a_death_that_is_seen_before_the_pid_is_told_is_not_missed() -> None:
+    scene = Scene(max_restarts=0).assembled()
+    assert not scene.crew.died(Death(99_999_999, 9))
+    scene.crew.hired(0, 99_999_999)
+    assert scene.crew.empty
+    assert scene.events == []
+    scene.crew.hired(1, 99_999_998)
+    assert scene.crew.died(Death(99_999_998, 9))
+    assert scene.events == [Event.GAVE_UP]
+
+
+def test_a_stranger_is_never_taken_for_a_worker() -> None:
+    scene = Scene().assembled()
+    scene.hiring.outstanding = False
+    scene.crew.hired(0, 99_999_999)
+    assert not scene.crew.died(Death(99_999_998, 9))
+    assert scene.crew.pids() == [99_999_999]
+
+
+def test_what_was_running_is_ordered_to_be_handed_over_with_the_cause() -> None:
+    scene = Scene().assembled()
+    scene.crew.hired(1, 99_999_999)
+    writer = scene.board.writer(1)
+    writer.enlisted("host#1/abc")
+    writer.began(3, "d:1-0", "key", "task", False)
+    assert scene.crew.died(Death(99_999_999, signal.SIGSEGV))
+    assert scene.orders == [("host#1/abc", "worker process 99999999 killed by SIGSEGV", ["d:1-0"])]
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_one_that_left_as_it_was_told_is_not_a_crash_of_what_it_ran(code: int) -> None:
+    scene = Scene().assembled()
+    scene.crew.hired(1, 99_999_999)
+    writer = scene.board.writer(1)
+    writer.enlisted("host#1/abc")
+    writer.began(0, "d:1-0", "key", "task", True)
+    scene.crew.died(Death(99_999_999, code << 8))
+    assert scene.orders == [("host#1/abc", f"worker process 99999999 exited with status {code}", [])]
+
+
+def test_a_worker_that_had_left_is_not_handed_over() -> None:
+    scene = Scene().assembled()
+    scene.crew.hired(1, 99_999_999)
+    writer = scene.board.writer(1)
+    writer.enlisted("host#1/abc")
+    writer.enlisted("")
+    scene.crew.died(Death(99_999_999, 0))
+    assert scene.orders == []
+
+
+def test_a_seat_that_cannot_be_filled_is_tried_again_after_a_pause() -> None:
+    scene = Scene().assembled()
+    scene.asked()
+    scene.crew.hired(0, 0)
+    assert scene.asked() == []
+    wake_at = scene.crew.turn(0.0, 0.0)
+    assert 0 < wake_at < math.inf
+    scene.crew.turn(wake_at, 0.0)
+    assert scene.asked() == [0]
+
+
+def test_a_quarantine_process_that_found_nothing_is_not_followed_by_another_at_once() -> None:
+    scene = Scene().assembled()
+    scene.crew.suspects(1)
+    scene.crew.hired(2, 99_999_999)
+    scene.crew.died(Death(99_999_999, 0))
+    assert scene.counts == []
+    scene.crew.suspects(1)
+    scene.crew.hired(2, 99_999_998)
+    scene.board.writer(2).counted(1, 1, 0, 0)
+    scene.crew.died(Death(99_999_998, 0))
+    assert scene.counts == [1]
+
+
+def test_the_deadline_only_ever_comes_nearer(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        assert psutil.pid_exists(process.pid)
+    scene = Scene().assembled()
+    scene.crew.hired(0, processes[0].pid)
+    for deadline, seen in ((30.0, 30.0), (5.0, 5.0), (20.0, 5.0)):
+        scene.crew.drain(deadline)
+        assert scene.board.seats[0].drain_at == seen
+    assert processes[0].wait(5) == -signal.SIGTERM
