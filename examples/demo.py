@@ -7,7 +7,6 @@ twice had been interrupted by the kill.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import shutil
@@ -19,13 +18,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
 import demo_tasks
 import psutil
+from demo_story import Story
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
@@ -45,80 +44,6 @@ HERE = Path(__file__).resolve().parent
 
 class Failed(Exception):
     """The demo cannot go on; the message says why."""
-
-
-@dataclass
-class Run:
-    """One start of one task, as the task itself wrote it down."""
-
-    pid: int
-    attempt: int
-    started: float
-    started_wall: float
-    ended: float | None = None
-
-
-@dataclass
-class Story:
-    """All that the demo knows: what it added, and what the tasks wrote."""
-
-    folder: Path
-    kinds: dict[str, str] = field(default_factory=dict[str, str])
-    due: dict[str, float] = field(default_factory=dict[str, float])
-    runs: dict[str, list[Run]] = field(default_factory=dict[str, list[Run]])
-    done: Counter[str] = field(default_factory=Counter[str])
-    killed: int | None = None
-    killed_at: float = 0.0
-    _read: dict[Path, int] = field(default_factory=dict[Path, int])
-
-    @property
-    def finished(self) -> bool:
-        return self.done.total() == sum(COUNTS.values())
-
-    def read(self) -> None:
-        """Takes in what has been written since the last time."""
-        for path in self.folder.glob("*.jsonl"):
-            with path.open("rb") as lines:
-                lines.seek(self._read.get(path, 0))
-                text = lines.read()
-            whole = text[: text.rfind(b"\n") + 1]
-            self._read[path] = self._read.get(path, 0) + len(whole)
-            for line in whole.splitlines():
-                self._take(json.loads(line))
-
-    def _take(self, line: dict[str, str]) -> None:
-        key, pid, at = line["key"], int(line["pid"]), float(line["at"])
-        runs = self.runs.setdefault(key, [])
-        if line["event"] == "start":
-            runs.append(Run(pid, int(line["attempt"]), at, float(line["wall"])))
-            return
-        if not any(run.ended for run in runs):
-            self.done[self.kinds[key]] += 1
-        next(run for run in reversed(runs) if run.pid == pid).ended = at
-
-    def in_flight(self, pid: int) -> list[str]:
-        return [key for key, runs in self.runs.items() if runs[-1].pid == pid and runs[-1].ended is None]
-
-    def again(self) -> list[str]:
-        """Tasks that have started more than once."""
-        return [key for key, runs in self.runs.items() if len(runs) > 1]
-
-    def explained(self, key: str) -> bool:
-        """It ran twice because the first run was in the worker that was killed, and not long before."""
-        runs = sorted(self.runs[key], key=lambda run: run.started)
-        first, second = runs[0], runs[1]
-        in_doubt = first.ended is None or self.killed_at - first.ended < 1.0
-        return len(runs) == 2 and first.pid == self.killed and second.started > self.killed_at and in_doubt
-
-    def recovery(self) -> float | None:
-        """Seconds from the kill until the first of the interrupted tasks was running again."""
-        again = [self.runs[key][1].started for key in self.again() if self.explained(key)]
-        return min(again) - self.killed_at if again else None
-
-    def early(self) -> list[str]:
-        """Tasks that began before they were due. The clocks of Redis and of this process may differ by a little."""
-        began = {key: min(run.started_wall for run in runs) for key, runs in self.runs.items()}
-        return [key for key, due in self.due.items() if began.get(key, due) < due - 0.005]
 
 
 class Service:
@@ -254,7 +179,7 @@ async def _watch(service: Service, story: Story, display: Display) -> None:
     while not story.finished:
         service.check()
         story.read()
-        if story.killed is None and story.done.total() > KILL_AFTER * sum(COUNTS.values()):
+        if story.killed is None and story.done.total() > KILL_AFTER * story.total:
             held = _kill_one(service, story)
             if held:
                 display.say(f"SIGKILL to worker {story.killed}, which is running {held} tasks")
@@ -286,7 +211,7 @@ def _table(story: Story) -> Table:
     for kind, most in COUNTS.items():
         table.add_row(kind, f"{most}", f"{story.done[kind]}", f"{twice[kind]}", f"{explained[kind]}")
     table.add_section()
-    totals = (sum(COUNTS.values()), story.done.total(), twice.total(), explained.total())
+    totals = (story.total, story.done.total(), twice.total(), explained.total())
     table.add_row("all", *(str(total) for total in totals), style="bold")
     return table
 
@@ -310,7 +235,7 @@ def _report(console: Console, story: Story, code: int | None) -> None:
 
 def _faults(story: Story, code: int | None) -> list[str]:
     """What is wrong, a sentence each."""
-    missing = sum(COUNTS.values()) - story.done.total()
+    missing = story.total - story.done.total()
     unexplained = [key for key in story.again() if not story.explained(key)]
     early = story.early()
     found = {
@@ -326,10 +251,10 @@ def _faults(story: Story, code: int | None) -> list[str]:
 async def demonstrate(console: Console, folder: Path) -> int:
     deadline = time.monotonic() + DEADLINE - FOR_THE_END
     url = f"embedded://{folder}/redis"
-    story, code = Story(folder), None
+    story, code = Story(folder, COUNTS), None
     async with Docket("demo", url) as docket:
         service = Service(url, folder)
-        console.print(f"{sum(COUNTS.values()):,} tasks on a Redis of their own, {PROCESSES} worker processes")
+        console.print(f"{story.total:,} tasks on a Redis of their own, {PROCESSES} worker processes")
         try:
             await _work(docket, service, story, Display(console), deadline)
             left = (await docket.snapshot()).total_tasks

@@ -19,8 +19,11 @@ from docket.dependencies.contextual import (
     AmbientLogger,
     AmbientWorker,
 )
+from docket.dependencies.perpetual import Perpetual
 from docket.dependencies.retry import Retry
+from docket.dependencies.timeout import Timeout
 from docket.execution import ExecutionView
+from docket_runtime.limits import TimeLimit
 
 if TYPE_CHECKING:
     from docket_runtime.resolution import Opening
@@ -85,6 +88,16 @@ def _retry(opening: Opening, statement: Retry) -> Retry:
     return opening.retry
 
 
+def _perpetual(opening: Opening, statement: Perpetual) -> Perpetual:
+    opening.perpetual = statement.for_run()
+    return opening.perpetual
+
+
+def _timeout(opening: Opening, statement: Timeout) -> Timeout:
+    opening.time_limit = TimeLimit(statement, opening.expire)
+    return opening.time_limit.timeout
+
+
 AMBIENT: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
     AmbientDocket: _docket,
     AmbientWorker: _worker,
@@ -92,6 +105,8 @@ AMBIENT: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
     AmbientKey: _key,
     AmbientLogger: _logger,
     Retry: _retry,
+    Perpetual: _perpetual,
+    Timeout: _timeout,
 }
 
 

@@ -27,7 +27,14 @@ class Flight:
     in_thread: bool = False
     stopped: bool = False
     interrupted: bool = False
+    timed_out: bool = False
     interruption: Interruption | None = None
+
+    def time_out(self) -> None:
+        """The body has run longer than its task allows."""
+        if not self.stopped and not self.interrupted:
+            self.timed_out = True
+            self.stop()
 
     def stop(self) -> None:
         """The body is asked to end: an async one at its next await, a sync one by an exception in its thread."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from docket import clock, payload
 from docket.context import current_execution
-from docket.errors import CannotLoad, ForcedRetry, TaskInterrupted
+from docket.errors import CannotLoad, CannotStore, ForcedRetry, TaskInterrupted
 from docket.execution import Execution, ExecutionState
 from docket.interruption import Interruption
 from docket.message import Claimed
@@ -76,12 +76,17 @@ class Executor:
         return execution
 
     async def _run(self, flight: Flight, task: Task, execution: Execution) -> Outcome:
-        opening = resolution.Opening(self._worker, task, execution)
+        opening = resolution.Opening(self._worker, task, execution, flight.time_out)
         current_execution.set(execution)
         try:
             # Interrupted or not: a body that came to its end has done its work.
-            return outcomes.completed(await self._opened(flight, opening))
+            value = await self._opened(flight, opening)
+            if flight.timed_out:
+                return self._failed(opening, _too_long(opening))
+            return self._perpetuate(opening) or outcomes.completed(value)
         except (asyncio.CancelledError, TaskInterrupted):
+            if flight.timed_out and not (flight.stopped or flight.interrupted):
+                return self._failed(opening, _too_long(opening))
             return self._stopped(flight, execution)
         except ForcedRetry as asked:
             return self._forced_retry(opening, asked)
@@ -106,11 +111,20 @@ class Executor:
         board = self._worker.surroundings.board
         claimed = flight.claimed
         board.began(flight.place, claimed.entry, claimed.key, claimed.function, not task.is_async)
-        if task.is_async:
-            value = task.function(*args, **kwargs)
-        else:
-            value = await self._call_in_thread(flight, opening, args, kwargs)
-        return await value if inspect.isawaitable(value) else value
+        limit = opening.time_limit
+        if limit is not None:
+            limit.begin()
+        try:
+            if task.is_async:
+                value = task.function(*args, **kwargs)
+            else:
+                value = await self._call_in_thread(flight, opening, args, kwargs)
+            return await value if inspect.isawaitable(value) else value
+        finally:
+            if limit is not None:
+                limit.end()
+                if flight.timed_out and flight.task is not None:
+                    flight.task.uncancel()
 
     async def _call_in_thread(
         self, flight: Flight, opening: resolution.Opening, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -143,6 +157,23 @@ class Executor:
             return outcomes.INTERRUPTED
         return outcomes.cancelled("" if flight.stopped else "its body ended itself by a cancellation")
 
+    def _perpetuate(self, opening: resolution.Opening) -> Outcome | None:
+        """What follows a perpetual task's run; None if it was the last one."""
+        perpetual, execution = opening.perpetual, opening.execution
+        if perpetual is None or perpetual.cancelled:
+            return None
+        body = b""
+        if perpetual.arguments is not None:
+            try:
+                opening.task.check_call(*perpetual.arguments)
+                body = payload.dump_arguments(
+                    *perpetual.arguments, opening.task.name, opening.task.parameters
+                )
+            except (TypeError, CannotStore) as error:
+                _LOG.error("%s goes on with the same arguments: %s", execution.key, error)
+        began = execution.started_at or clock.now()
+        return outcomes.perpetuate(perpetual.due_after(began) - clock.now(), body)
+
     def _forced_retry(self, opening: resolution.Opening, asked: ForcedRetry) -> Outcome:
         retry = opening.retry
         if retry is None or (retry.attempts is not None and opening.execution.attempt >= retry.attempts):
@@ -164,6 +195,9 @@ class Executor:
             return outcomes.retry(pause)
         if isinstance(error, Exception):
             _LOG.error("%s (%s) failed", execution.key, execution.function_name, exc_info=error)
+            following = self._perpetuate(opening)
+            if following is not None:
+                return following
         else:
             _LOG.error(
                 "%s (%s) raised %s; only the task ends by it",
@@ -172,3 +206,10 @@ class Executor:
                 type(error).__name__,
             )
         return outcomes.failed(error)
+
+
+def _too_long(opening: resolution.Opening) -> TimeoutError:
+    limit = opening.time_limit
+    return TimeoutError(
+        f"it ran longer than {limit.timeout.base}" if limit is not None else "it ran too long"
+    )

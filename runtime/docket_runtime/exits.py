@@ -1,7 +1,8 @@
 """Why `sys.exit()` inside a task ends the task only.
 
-asyncio lets SystemExit and KeyboardInterrupt of *any* of its tasks leave the event loop. The runtime catches them around a
-task's body; but a body may start asyncio tasks of its own (`gather`, a task group), and theirs would end the worker.
+asyncio lets SystemExit and KeyboardInterrupt of *any* of its tasks leave the event loop. The runtime catches them
+around a task's body; but a body may start asyncio tasks of its own (`gather`, a task group), and theirs would end the
+worker.
 """
 
 from __future__ import annotations

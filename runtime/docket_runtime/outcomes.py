@@ -49,6 +49,11 @@ def retry(delay: timedelta) -> Outcome:
     return Outcome("retry", max(0, delay // timedelta(microseconds=1)))
 
 
+def perpetuate(delay: timedelta, body: bytes) -> Outcome:
+    """The next run of a perpetual task, `delay` from now; an empty body means the same arguments."""
+    return Outcome("perpetuate", max(0, delay // timedelta(microseconds=1)), body)
+
+
 def cancelled(reason: str = "") -> Outcome:
     return Outcome("cancelled", reason)
 

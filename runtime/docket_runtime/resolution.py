@@ -7,7 +7,7 @@ call: it may block, and a database connection opened there may be used there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,12 @@ from docket.dependencies.functional import (
     FactoryStatement,
     SharedByAll,
 )
+from docket.dependencies.perpetual import Perpetual
 from docket.dependencies.retry import Retry
 from docket.execution import Execution
 from docket.registry import Task
 from docket_runtime.ambient import opener_of
+from docket_runtime.limits import TimeLimit
 
 if TYPE_CHECKING:
     from docket_runtime.worker import Worker
@@ -38,16 +40,24 @@ class Opening:
         "_thread_stack",
         "_values",
         "execution",
+        "expire",
+        "perpetual",
         "retry",
         "task",
+        "time_limit",
         "worker",
     )
 
-    def __init__(self, worker: Worker, task: Task, execution: Execution) -> None:
+    def __init__(
+        self, worker: Worker, task: Task, execution: Execution, expire: Callable[[], object]
+    ) -> None:
         self.worker = worker
         self.task = task
         self.execution = execution
+        self.expire = expire
         self.retry: Retry | None = None
+        self.perpetual: Perpetual | None = None
+        self.time_limit: TimeLimit | None = None
         self._stack: AsyncExitStack | None = None
         self._thread_stack: ExitStack | None = None
         self._supplied: Mapping[str, Any] | None = None
@@ -57,7 +67,7 @@ class Opening:
     # --- on the loop -----------------------------------------------------------------------------------------------
 
     async def open(self) -> dict[str, Any]:
-        """The keyword arguments with what could be opened on the loop; `open_in_thread` adds the rest for a sync task."""
+        """The keyword arguments, opened on the loop; `open_in_thread` adds the rest for a sync task."""
         kwargs = self.execution.kwargs
         failures: dict[str, Exception] = {}
         given = self.task.parameters[: len(self.execution.args)]

@@ -75,6 +75,7 @@ async def _serve(settings: DocketSettings, options: WorkerSettings, surroundings
             reconnection_delay=options.reconnection_delay,
             minimum_check_interval=options.minimum_check_interval,
             scheduling_resolution=options.scheduling_resolution,
+            schedule_automatic_tasks=options.schedule_automatic_tasks,
             fallback_task=None if options.fallback_task is None else _load_task(options.fallback_task),
             message_batch=options.message_batch,
             threads=options.threads,

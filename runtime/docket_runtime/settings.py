@@ -30,6 +30,7 @@ class WorkerSettings:
     tasks: tuple[str, ...] = DEFAULT_TASKS
     fallback_task: str | None = None
     until_finished: bool = False
+    schedule_automatic_tasks: bool = True
 
     def __post_init__(self) -> None:
         for option in ("concurrency", "threads", "message_batch", "max_crashes"):

@@ -30,6 +30,7 @@ from docket.store.blocking import BlockingStore
 from docket.store.connect import translated
 from docket.store.ledger import lease_ms, renewal_interval
 from docket_runtime import exchange, outcomes
+from docket_runtime.automatic import AutomaticTasks
 from docket_runtime.claims import Claims, Flight
 from docket_runtime.drain import Drain
 from docket_runtime.exchange import Exchange
@@ -86,6 +87,7 @@ class Worker:
         reconnection_delay: timedelta = timedelta(seconds=5),
         minimum_check_interval: timedelta = timedelta(milliseconds=250),
         scheduling_resolution: timedelta = timedelta(milliseconds=250),
+        schedule_automatic_tasks: bool = True,
         fallback_task: TaskFunction | None = None,
         message_batch: int = 1000,
         dependencies: Mapping[str, Dependency] | Sequence[Dependency] | None = None,
@@ -103,6 +105,7 @@ class Worker:
             reconnection_delay=reconnection_delay,
             minimum_check_interval=minimum_check_interval,
             scheduling_resolution=scheduling_resolution,
+            schedule_automatic_tasks=schedule_automatic_tasks,
             message_batch=message_batch,
             drain_timeout=drain_timeout,
             max_crashes=max_crashes,
@@ -120,6 +123,7 @@ class Worker:
         self.claims = Claims(concurrency)
         self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
         self.handed_back = 0
+        self._is_running = False
         self._executor = Executor(self)
         self._opened: AsyncExitStack | None = None
         self._blocking: BlockingStore | None = None
@@ -258,6 +262,9 @@ class Worker:
     async def _running(self) -> AsyncGenerator[None]:
         if self._opened is None:
             raise RuntimeError(f"the worker {self.name!r} is not open: use `async with Worker(...)`")
+        if self._is_running:
+            raise RuntimeError(f"the worker {self.name!r} is running already")
+        self._is_running = True
         self._assemble()
         keeper = LeaseKeeper(
             self._store.address,
@@ -289,6 +296,8 @@ class Worker:
                         vouched=self.surroundings.vouched,
                     ).run
                 )
+                if self.settings.schedule_automatic_tasks and not self.surroundings.quarantine:
+                    self._group.start_soon(AutomaticTasks(self.docket, self.registry).run)
                 self._listen()
                 self.surroundings.board.phase("working")
                 try:
@@ -298,6 +307,7 @@ class Worker:
                         await self._leave(exchanging)
                     self._group.cancel_scope.cancel()
         finally:
+            self._is_running = False
             release()
             await self._reader.close()
             keeper.close()

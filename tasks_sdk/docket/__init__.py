@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from docket import tasks as tasks
     from docket.annotations import Logged as Logged
     from docket.dependencies import CallArgument as CallArgument
+    from docket.dependencies import Cron as Cron
     from docket.dependencies import CurrentDocket as CurrentDocket
     from docket.dependencies import CurrentExecution as CurrentExecution
     from docket.dependencies import CurrentWorker as CurrentWorker
     from docket.dependencies import Depends as Depends
     from docket.dependencies import ExponentialRetry as ExponentialRetry
+    from docket.dependencies import Perpetual as Perpetual
     from docket.dependencies import Retry as Retry
     from docket.dependencies import Shared as Shared
     from docket.dependencies import TaskArgument as TaskArgument
     from docket.dependencies import TaskKey as TaskKey
     from docket.dependencies import TaskLogger as TaskLogger
+    from docket.dependencies import Timeout as Timeout
     from docket.docket import Docket as Docket
     from docket.errors import AuthenticationFailed as AuthenticationFailed
     from docket.errors import BadURL as BadURL
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     from docket_runtime.worker import Worker as Worker
 
 _HOMES = {
+    "Timeout": "docket.dependencies",
+    "Perpetual": "docket.dependencies",
+    "Cron": "docket.dependencies",
     "Logged": "docket.annotations",
     "CycleError": "docket.errors",
     "TaskArgument": "docket.dependencies",
@@ -78,6 +84,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "Timeout",
+    "Perpetual",
+    "Cron",
     "Logged",
     "CycleError",
     "TaskArgument",

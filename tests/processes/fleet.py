@@ -7,35 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from tests.processes.evidence import VARIABLE
+from tests.supervisor.service import ROOT, eventually, gone, source_path
 
-T = TypeVar("T")
+__all__ = ["Evidence", "Supervisor", "eventually", "gone"]
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 15.0
-
-
-def eventually(look: Callable[[], T], what: str = "it", patience: float = PATIENCE) -> T:
-    """The first true answer; fails when there is none in time."""
-    give_up_at = time.monotonic() + patience
-    while not (answer := look()):
-        assert time.monotonic() < give_up_at, f"{what} did not happen within {patience:g}s"
-        time.sleep(0.005)
-    return answer
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 class Evidence:
@@ -47,7 +29,9 @@ class Evidence:
     def lines(self, event: str = "", key: str = "") -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        # What follows the last line's end is being written just now.
+        whole = self.path.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [line for line in lines if event in ("", line["event"]) and (not key or line["key"] == key)]
 
     def began(self, key: str) -> list[dict[str, Any]]:
@@ -68,8 +52,6 @@ class Supervisor:
     """`docket-supervise` in a process of its own."""
 
     def __init__(self, url: str, docket: str, evidence: Evidence, log: Path, *options: str) -> None:
-        ours = (str(ROOT / part) for part in ("tasks_sdk", "runtime", "supervisor", "."))
-        path = os.pathsep.join((*ours, os.environ.get("PYTHONPATH", "")))
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOCKET_")}
         self.log_path = log
         with log.open("ab") as output:
@@ -83,7 +65,7 @@ class Supervisor:
                 stderr=output,
                 stdout=output,
                 stdin=subprocess.DEVNULL,
-                env={**inherited, "PYTHONPATH": path, VARIABLE: str(evidence.path)},
+                env={**inherited, "PYTHONPATH": source_path(), VARIABLE: str(evidence.path)},
             )
 
     @property

@@ -60,7 +60,8 @@ class Service:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         path = self.folder / "events"
-        lines = path.read_text().splitlines() if path.exists() else []
+        # What follows the last line's end is being written just now.
+        lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
         return [line for line in map(json.loads, lines) if line["event"] == kind]
 
     def log(self) -> str:

@@ -14,7 +14,7 @@ from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.reaping import reap
 from docket_supervisor.signals import Signals
 from docket_supervisor.vitality import able, there
-from tests.supervisor.service import eventually
+from tests.supervisor.service import eventually, source_path
 
 
 def test_a_death_is_told_by_the_signals_name_or_the_exit_status() -> None:
@@ -78,3 +78,14 @@ def test_a_stopped_process_is_there_but_not_able() -> None:
         child.kill()
         child.wait()
     assert not able(child.pid) and not there(process)
+
+
+def test_the_supervisor_loads_nothing_that_only_its_children_need() -> None:
+    program = (
+        "import sys; import docket_supervisor.main; "
+        "print([name for name in ('redis', 'anyio', 'asyncio', 'uvloop', 'docket.docket', 'docket_runtime.run') "
+        "if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": source_path()}
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert told.stdout == "[]\n", told.stderr

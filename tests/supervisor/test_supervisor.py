@@ -309,3 +309,30 @@ def test_an_idle_supervisor_sleeps(start: Start) -> None:
     while time.monotonic() - started < 1.0:
         time.sleep(0.1)
     assert process.num_ctx_switches().voluntary - before < 20
+
+
+def test_a_thread_that_the_task_modules_start_is_warned_of(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "app_tasks.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), name='of the app', daemon=True).start()\n"
+        "tasks = [print]\n"
+    )
+    service = start(processes=1)
+    service.ready(1)
+    service.logged("importing the task modules has started threads (of the app)")
+    service.signal(signal.SIGTERM)
+    assert service.ends() == 0
+
+
+def test_a_template_that_dies_while_nothing_can_be_imported_any_more_leaves_the_workers_alone(
+    start: Start, tmp_path: Path
+) -> None:
+    service = start(processes=1)
+    (pid,) = service.ready(1)
+    (tmp_path / "app_tasks.py").write_text("raise RuntimeError('half-deployed')\n")
+    (template,) = [child for child in service.children() if "template" in " ".join(child.cmdline())]
+    template.kill()
+    service.logged("RuntimeError: half-deployed")
+    assert not gone(pid) and service.process.poll() is None
+    service.signal(signal.SIGTERM)
+    assert service.ends() == 0

@@ -10,11 +10,16 @@ from docket.dependencies.contextual import (
     TaskLogger,
 )
 from docket.dependencies.functional import CallArgument, DependencyFunction, Depends, Shared, TaskArgument
+from docket.dependencies.perpetual import Cron, Perpetual
 from docket.dependencies.retry import ExponentialRetry, Retry
+from docket.dependencies.timeout import Timeout
 from docket.errors import CycleError, ForcedRetry
 
 __all__ = [
     "CallArgument",
+    "Cron",
+    "Perpetual",
+    "Timeout",
     "CurrentDocket",
     "CurrentExecution",
     "CurrentWorker",

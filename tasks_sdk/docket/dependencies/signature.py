@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from docket.annotations import metadata_of
 from docket.dependencies.base import Dependency, Provider
@@ -15,10 +15,10 @@ def annotated(function: Callable[..., Any]) -> Mapping[str, list[Dependency]]:
     found: dict[str, list[Dependency]] = {}
     for name, metadata in metadata_of(function).items():
         for each in metadata:
-            is_bare = isinstance(each, type) and issubclass(each, Dependency)
-            statement: object = cast(type[Dependency], each)() if is_bare else each
-            if isinstance(statement, Dependency):
-                found.setdefault(name, []).append(statement)
+            if isinstance(each, type) and issubclass(each, Dependency):
+                found.setdefault(name, []).append(each())
+            elif isinstance(each, Dependency):
+                found.setdefault(name, []).append(each)
     return found
 
 

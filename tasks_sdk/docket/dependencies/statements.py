@@ -14,6 +14,7 @@ from docket.dependencies.functional import (
     SharedByAll,
     SuppliedArgument,
 )
+from docket.dependencies.perpetual import Perpetual
 from docket.errors import CycleError
 
 
@@ -28,6 +29,20 @@ def check(name: str, signature: inspect.Signature, injected: Mapping[str, Depend
             )
         _check_tree(name, parameter, statement, signature, ())
     _refuse_cycles(name, injected)
+    _refuse_arguments_of_automatic_tasks(name, signature, injected)
+
+
+def _refuse_arguments_of_automatic_tasks(
+    name: str, signature: inspect.Signature, injected: Mapping[str, Dependency]
+) -> None:
+    if not any(isinstance(each, Perpetual) and each.automatic for each in injected.values()):
+        return
+    for parameter in signature.parameters.values():
+        optional = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if not optional and parameter.default is parameter.empty and parameter.name not in injected:
+            raise ValueError(
+                f"{name} starts automatically, so nobody can pass its argument {parameter.name!r}: give it a default"
+            )
 
 
 def _refuse_a_second_single(name: str, injected: Mapping[str, Dependency]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError
 
-from docket.store.connect import BROKEN, Address, async_client, is_final, translating
+from docket.store.connect import BROKEN, REPLY_TIMEOUT, Address, async_client, is_final, translating
 from docket.store.listener import Listener, Subscription
 from docket.store.requests import Commands, NextEvent, Operation
 from docket.store.scripts import Call
@@ -20,8 +21,8 @@ class AsyncStore:
     def __init__(self, address: Address, *, connections: int = 8, **options: Any) -> None:
         self.address = address
         self.client: Any = async_client(address, connections, **options)
-        # A listening connection is silent for as long as nothing happens.
-        self._quiet_client = async_client(address, 1, socket_timeout=None)
+        self._free = asyncio.Semaphore(connections)
+        self._quiet_client = async_client(address, 2)
         self.listener = Listener(self._quiet_client)
 
     async def perform(self, operation: Operation[T]) -> T:
@@ -29,12 +30,13 @@ class AsyncStore:
         subscription: Subscription | None = None
         reply: Any = None
         try:
-            with translating(self.address.url):
-                while True:
-                    try:
-                        request = operation.send(reply)
-                    except StopIteration as stop:
-                        return stop.value
+            while True:
+                # Outside of `translating`: what an operation raises may be a task's own OSError, and must stay it.
+                try:
+                    request = operation.send(reply)
+                except StopIteration as stop:
+                    return stop.value
+                with translating(self.address.url):
                     if isinstance(request, NextEvent):
                         if subscription is None:
                             subscription = await self.listener.subscribe(request.channels)
@@ -56,6 +58,12 @@ class AsyncStore:
             return await self._ask_once(request)
 
     async def _ask_once(self, request: Call | Commands) -> Any:
+        # Our own limit of time: redis-py's is a `wait_for` around each send, and on Python 3.11 that can swallow a
+        # cancellation. It begins when a connection is free, however many callers wait for one.
+        async with self._free, asyncio.timeout(REPLY_TIMEOUT):
+            return await self._send(request)
+
+    async def _send(self, request: Call | Commands) -> Any:
         if isinstance(request, Call):
             return await run_script(self.client, request)
         if len(request.commands) == 1:

@@ -31,12 +31,13 @@ class BlockingStore:
         listening: _Listening | None = None
         reply: Any = None
         try:
-            with translating(self.address.url):
-                while True:
-                    try:
-                        request = operation.send(reply)
-                    except StopIteration as stop:
-                        return stop.value
+            while True:
+                # Outside of `translating`: what an operation raises may be a task's own OSError, and must stay it.
+                try:
+                    request = operation.send(reply)
+                except StopIteration as stop:
+                    return stop.value
+                with translating(self.address.url):
                     if isinstance(request, NextEvent):
                         if listening is None:
                             listening = _Listening(self._quiet_client, request.channels)

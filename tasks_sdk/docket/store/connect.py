@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -77,15 +77,14 @@ def check(url: str) -> str:
 
 def hide_password(url: str) -> str:
     """The URL as it may be printed."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "(unreadable URL)"
-    if "@" in parts.netloc:
-        parts = parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2])
-    if "password" in parse_qs(parts.query):
-        parts = parts._replace(query="***")
-    return urlunsplit(parts)
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        authority = "***@" + authority.rpartition("@")[2]
+    elif "@" in rest:
+        return f"{scheme}{separator}***@{rest.rpartition('@')[2]}"
+    address, question, query = f"{authority}{slash}{path}".partition("?")
+    return f"{scheme}{separator}{address}{question}{'***' if 'password' in query else query}"
 
 
 def resolve(url: str) -> Address:
@@ -110,7 +109,7 @@ def async_client(
         max_connections=connections,
         timeout=wait,
         retry=AsyncRetry(NoBackoff(), 0),
-        **_options(address, options),
+        **_options(address, {"socket_timeout": None, **options}),
     )
     client = redis.asyncio.Redis.from_pool(pool)
     # Replies as Redis sends them: what they mean is known where the request was made.
@@ -173,6 +172,7 @@ BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 def is_final(error: BaseException) -> bool:
     """True if trying again at once cannot help."""
     final = (
+        TimeoutError,
         exceptions.TimeoutError,
         exceptions.AuthenticationError,
         exceptions.AuthorizationError,

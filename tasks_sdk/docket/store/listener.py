@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
+from contextvars import Context
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from docket.store.connect import BROKEN
 from docket.store.requests import SUBSCRIBED
 
 _BETWEEN_TRIES = 0.2
+_LINGER = 1.0
+"""Seconds that the connection is kept when nobody listens any more: the next one often comes at once."""
 
 
 class Subscription:
@@ -38,96 +40,110 @@ class Subscription:
             return None
 
     async def close(self) -> None:
-        await self._listener.leave(self)
+        """Awaits nothing: whoever leaves may be cancelled at any await, and must not take the others' events along."""
+        self._listener.leave(self)
 
 
 class Listener:
-    """Runs a reader only while somebody listens; comes back by itself when the connection breaks."""
+    """Its runner owns the connection alone; the others only change what is wanted, and wake it."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._listening: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._confirmed: set[str] = set()
-        self._pubsub: Any = None
-        self._reader: asyncio.Task[None] | None = None
-        self._sending = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
 
     async def subscribe(self, channels: Iterable[str]) -> Subscription:
         """Returns at once; the subscription's first item is `SUBSCRIBED`, when Redis has confirmed."""
         subscription = Subscription(self, tuple(channels))
-        fresh = [channel for channel in subscription.channels if not self._listening[channel]]
         for channel in subscription.channels:
             self._listening[channel].add(subscription)
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read(), name="docket listener")
-        elif fresh:
-            await self._send("subscribe", fresh)
         if all(channel in self._confirmed for channel in subscription.channels):
             subscription.put(SUBSCRIBED)
+        self._changed.set()
+        if self._runner is None or self._runner.done():
+            # A context of its own: it serves everybody, not only the task that happened to come first.
+            self._runner = asyncio.create_task(self._run(), name="docket listener", context=Context())
         return subscription
 
-    async def leave(self, subscription: Subscription) -> None:
-        abandoned: list[str] = []
+    def leave(self, subscription: Subscription) -> None:
         for channel in subscription.channels:
             listening = self._listening[channel]
             listening.discard(subscription)
             if not listening:
                 del self._listening[channel]
-                self._confirmed.discard(channel)
-                abandoned.append(channel)
-        if abandoned and self._listening:
-            await self._send("unsubscribe", abandoned)
-        elif not self._listening:
-            await self.close()
+        self._changed.set()
 
     async def close(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-        await self._drop()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.cancel()
+            await asyncio.gather(runner, return_exceptions=True)
 
-    async def _send(self, verb: str, channels: list[str]) -> None:
-        async with self._sending:
-            if self._pubsub is None:
-                return
+    async def _run(self) -> None:
+        while self._listening:
+            pubsub = self._client.pubsub()
             try:
-                await getattr(self._pubsub, verb)(*channels)
-            except BROKEN:
-                pass  # the reader meets the same error and connects anew, with all channels
-
-    async def _drop(self) -> None:
-        pubsub, self._pubsub = self._pubsub, None
-        self._confirmed.clear()
-        if pubsub is not None:
-            try:
-                await pubsub.aclose()
-            except BROKEN:
-                pass
-
-    async def _read(self) -> None:
-        while True:
-            try:
-                pubsub = self._client.pubsub()
-                async with self._sending:
-                    await pubsub.subscribe(*self._listening)
-                    self._pubsub = pubsub
-                while True:
-                    message = await pubsub.get_message(timeout=None)
-                    if message is not None:
-                        self._dispatch(message)
+                await self._serve(pubsub)
             except (RedisError, OSError):
-                await self._drop()
                 await asyncio.sleep(_BETWEEN_TRIES)
+            finally:
+                self._confirmed.clear()
+                await pubsub.aclose()
+
+    async def _serve(self, pubsub: Any) -> None:
+        channels = set(self._listening)
+        await pubsub.subscribe(*channels)
+        parts = (
+            asyncio.create_task(self._receive(pubsub)),
+            asyncio.create_task(self._follow(pubsub, channels)),
+        )
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _receive(self, pubsub: Any) -> None:
+        while True:
+            message = await pubsub.get_message(timeout=None)
+            if message is not None:
+                self._dispatch(message)
+
+    async def _follow(self, pubsub: Any, channels: set[str]) -> None:
+        """Subscribes to what is wanted and no longer to what is not; returns when nobody has listened for a while."""
+        while True:
+            self._changed.clear()
+            wanted = set(self._listening)
+            fresh, abandoned = wanted - channels, channels - wanted
+            if not wanted:
+                try:
+                    async with asyncio.timeout(_LINGER):
+                        await self._changed.wait()
+                    continue
+                except TimeoutError:
+                    return
+            channels = wanted
+            # Before the command is sent: whoever subscribes from here on must wait for a new confirmation.
+            self._confirmed -= abandoned
+            if fresh:
+                await pubsub.subscribe(*fresh)
+            if abandoned:
+                await pubsub.unsubscribe(*abandoned)
+            await self._changed.wait()
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         channel = message["channel"].decode()
         listening = self._listening.get(channel, ())
         if message["type"] == "message":
-            for subscription in listening:
+            for subscription in tuple(listening):
                 subscription.put((channel, message["data"]))
         elif message["type"] == "subscribe":
             self._confirmed.add(channel)
-            for subscription in listening:
+            for subscription in tuple(listening):
                 if all(each in self._confirmed for each in subscription.channels):
                     subscription.put(SUBSCRIBED)

@@ -14,26 +14,43 @@ local function acknowledge_settled()
   end
 end
 
--- running → scheduled | queued: another attempt of the same generation
-local function retry(key, r, delay_us, counted)
-  local record = runs .. key
-  local due = now_us + delay_us
-  local due_text = int(due)
-  if counted then
-    redis.call("HSET", record, "attempt", (tonumber(r[6]) or 1) + 1)
-  end
-  redis.call("HDEL", record, "entry", "crashes")
-  local state = "scheduled"
+-- running → scheduled | queued: the key has another run before it, `delay_us` from now
+local function run_again(key, r, delay_us, generation)
+  local due_text = int(now_us + delay_us)
+  local state = delay_us > 0 and "scheduled" or "queued"
   if delay_us > 0 then
     redis.call("ZADD", queue_key, due_text, key)
-    redis.call("HSET", record, "state", state, "when_us", due_text)
+    redis.call("HSET", runs .. key, "state", state, "when_us", due_text)
   else
-    state = "queued"
-    redis.call("HSET", record, "state", state, "when_us", due_text, "entry", put_in_line("d", key, r[7]))
+    redis.call("HSET", runs .. key, "state", state, "when_us", due_text, "entry", put_in_line("d", key, generation))
   end
   if r[3] ~= "0" then
     announce(key, state, due_text, "null", "null", "null")
   end
+end
+
+-- another attempt of the same generation
+local function retry(key, r, delay_us, counted)
+  if counted then
+    redis.call("HSET", runs .. key, "attempt", (tonumber(r[6]) or 1) + 1)
+  end
+  redis.call("HDEL", runs .. key, "entry", "crashes")
+  run_again(key, r, delay_us, r[7])
+end
+
+-- the next run of a perpetual task: a generation with a clean record, and perhaps with other arguments
+local function perpetuate(key, r, delay_us, body)
+  local generation = int(redis.call("INCR", generations_key))
+  redis.call("HDEL", runs .. key, "entry", "crashes", "attempt", "redelivered", "worker", "started_us", "error", "request",
+    "progress")
+  redis.call("HSET", runs .. key, "generation", generation)
+  if body ~= "" then
+    redis.call("HSET", runs .. key, "body", body)
+  end
+  if r[8] then
+    redis.call("DEL", progress .. key)
+  end
+  run_again(key, r, delay_us, generation)
 end
 
 -- running → queued, in front of everybody else, without losing an attempt; a suspect stays one
@@ -98,6 +115,8 @@ local function settle_one(entry, key, outcome, a, b)
     finish(key, r, "failed", a, "exception", b)
   elseif outcome == "retry" then
     retry(key, r, tonumber(a), true)
+  elseif outcome == "perpetuate" then
+    perpetuate(key, r, tonumber(a), b)
   elseif outcome == "cancelled" then
     finish(key, r, "cancelled", a ~= "" and a, "", "")
   elseif outcome == "interrupted" then

@@ -1,0 +1,46 @@
+"""The time limit of one run: a timer on the loop that follows the deadline wherever the task moves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from docket.dependencies.timeout import Timeout
+
+
+class TimeLimit:
+    """Calls `expire` once, on the loop, when the deadline of the run's timeout has passed."""
+
+    def __init__(self, statement: Timeout, expire: Callable[[], object]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._expire = expire
+        self._timer: asyncio.TimerHandle | None = None
+        self._over = False
+        self.timeout = statement.for_run(self._moved)
+        self.expired = False
+
+    def begin(self) -> None:
+        self.timeout.start()
+
+    def end(self) -> None:
+        """The body has ended: nothing expires any more."""
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _moved(self) -> None:
+        # A sync task moves its deadline from its own thread.
+        self._loop.call_soon_threadsafe(self._arm)
+
+    def _arm(self) -> None:
+        if self._over or self.expired:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        left = self.timeout.remaining() / timedelta(seconds=1)
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._arm)
+        else:
+            self.expired = True
+            self._expire()

@@ -1,0 +1,87 @@
+"""Striking and restoring in the ledger, as operations that either skin can perform.
+
+The log holds the rules in effect and nothing else, so it is as long as they are many. Whoever schedules or claims names
+the version of the rules it judges by, or is told the present one: rules are read again when they have changed, at no
+other time, and nothing is judged by old ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from docket import payload
+from docket.errors import CannotLoad, CannotStore
+from docket.registry import TaskFunction, name_of
+from docket.store import scripts
+from docket.store.keys import Keys
+from docket.store.requests import Operation
+from docket.strikelist import Operator, Restore, Strike, StrikeInstruction, StrikeList, Unreadable
+
+STALE = b"stale"
+
+
+def function_name(function: TaskFunction | str | None) -> str | None:
+    return name_of(function) if callable(function) else function
+
+
+def load(keys: Keys, strikes: StrikeList) -> Operation[None]:
+    """The rules are known as they stand in the ledger."""
+    version, entries = yield scripts.strikes(keys)
+    strikes.load([_strike_of(entry, fields) for entry, fields in entries], version)
+
+
+def strike(keys: Keys, strikes: StrikeList, rule: Strike) -> Operation[None]:
+    """From now on nothing that the rule strikes is scheduled or claimed, by anybody."""
+    try:
+        value = payload.dump(rule.value)
+    except Exception as error:  # a user's __reduce__
+        raise CannotStore(f"cannot pickle the value of the strike {rule}: {payload.describe(error)}") from error
+    yield from _change(keys, strikes, rule, value)
+
+
+def restore(keys: Keys, strikes: StrikeList, instruction: Restore) -> Operation[bool]:
+    """What the rule held goes back in line. False if there was no such rule."""
+    return (yield from _change(keys, strikes, instruction, b""))
+
+
+def _change(keys: Keys, strikes: StrikeList, instruction: StrikeInstruction, value: bytes) -> Operation[bool]:
+    """Which rules are about the same only Python can tell, so it is tried until nobody else has changed them meanwhile."""
+    row: tuple[str | bytes, ...] = ()
+    if isinstance(instruction, Strike):
+        row = (
+            instruction.function or "",
+            instruction.parameter or "",
+            str(instruction.operator),
+            "1" if instruction.hold else "",
+            value,
+        )
+    while True:
+        yield from load(keys, strikes)
+        lifted = [each.id for each in strikes.same_as(instruction)]
+        reply = yield scripts.strike(keys, strikes.rules.version, lifted, row)
+        if reply != STALE:
+            break
+    yield from load(keys, strikes)
+    return bool(lifted)
+
+
+def _strike_of(entry: bytes, fields: Sequence[bytes]) -> Strike:
+    values: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=False))
+    value: Any
+    try:
+        value = payload.load(values.get(b"value", b""))
+    except CannotLoad as error:
+        value = Unreadable(error)
+    return Strike(
+        _text(values, b"function"),
+        _text(values, b"parameter"),
+        Operator(_text(values, b"operator") or "=="),
+        value,
+        values.get(b"hold") == b"1",
+        entry.decode(),
+    )
+
+
+def _text(values: dict[bytes, bytes], field: bytes) -> str | None:
+    return values.get(field, b"").decode(errors="replace") or None

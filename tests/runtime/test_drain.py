@@ -1,0 +1,205 @@
+"""How a worker ends: quiet, waiting, interrupting what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+
+import pytest
+
+from docket import CurrentExecution, Docket, Execution, Retry, Worker
+from tests.runtime.support import NO_TIME, Gate, SyncGate, finish, running, until, work_off
+
+LIMIT = timedelta(seconds=5)
+
+
+async def stopped(worker: Worker, run: asyncio.Task[None]) -> None:
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(run, 5)
+
+
+async def test_an_interrupted_async_body_is_handed_back_without_losing_an_attempt(docket: Docket):
+    seen: list[tuple[int, bool]] = []
+    begun = asyncio.Event()
+
+    async def body(retry: Retry = Retry(attempts=2), execution: Execution = CurrentExecution()) -> str:
+        seen.append((retry.attempt, execution.redelivered))
+        if len(seen) == 1:
+            begun.set()
+            await asyncio.sleep(60)
+        return "done"
+
+    execution = await docket.add(body)()
+    async with running(docket):
+        await begun.wait()
+    await execution.sync()
+    assert execution.state == "queued"
+    await work_off(docket)
+    assert seen == [(1, False), (1, True)]
+    assert await execution.get_result(timeout=LIMIT) == "done"
+
+
+async def test_a_body_that_catches_its_interruption_and_fails_is_handed_back_all_the_same(docket: Docket):
+    """Drained work does not consume an attempt, however ungracefully the body takes it."""
+    runs: list[int] = []
+    begun = asyncio.Event()
+
+    async def body() -> str:
+        runs.append(1)
+        if len(runs) == 1:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise ValueError("my connection was cut") from None
+        return "done"
+
+    execution = await docket.add(body)()
+    async with running(docket):
+        await begun.wait()
+    await work_off(docket)
+    assert await execution.get_result(timeout=LIMIT) == "done"
+
+
+async def test_a_body_that_finishes_within_the_grace_counts(docket: Docket):
+    runs: list[int] = []
+    begun = asyncio.Event()
+
+    async def body() -> str:
+        runs.append(1)
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)
+        return "finished after all"
+
+    execution = await docket.add(body)()
+    async with running(docket):
+        await begun.wait()
+    assert await execution.get_result(timeout=LIMIT) == "finished after all"
+    assert runs == [1]
+
+
+async def test_a_drain_without_a_limit_waits(docket: Docket):
+    gate, sync_gate = Gate(), SyncGate()
+    docket.register(gate, names=["gate"])
+    docket.register(sync_gate, names=["sync"])
+    executions = [await docket.add("gate")("a"), await docket.add("sync")("b")]
+    async with Worker(docket) as worker:
+        run = asyncio.create_task(worker.run_forever())
+        await gate.has_begun()
+        await sync_gate.has_begun()
+        run.cancel()
+        await asyncio.sleep(0.1)
+        assert not run.done()
+        gate.open.set()
+        sync_gate.open.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(run, 5)
+        assert [await each.get_result(timeout=LIMIT) for each in executions] == ["a", "b"]
+
+
+async def test_nothing_is_claimed_while_draining(docket: Docket):
+    gate = Gate()
+    ran: list[int] = []
+
+    async def note() -> None:
+        ran.append(1)
+
+    docket.register(gate, names=["gate"])
+    async with Worker(docket) as worker:
+        run = asyncio.create_task(worker.run_forever())
+        await docket.add("gate")()
+        await gate.has_begun()
+        await until(lambda: worker.exchange.reading)
+        worker.drain.ask(None)
+        await until(lambda: not worker.exchange.reading)
+        for _ in range(5):
+            await docket.add(note)()
+        gate.open.set()
+        await asyncio.wait_for(run, 5)
+    assert ran == []
+    await work_off(docket)
+    assert len(ran) == 5
+
+
+async def test_a_nearer_deadline_shortens_a_drain_and_a_later_one_does_not_lengthen_it(docket: Docket):
+    begun = asyncio.Event()
+
+    async def body() -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    execution = await docket.add(body, key="k")()
+    async with Worker(docket) as worker:
+        run = asyncio.create_task(worker.run_forever())
+        await begun.wait()
+        worker.drain.ask(time.monotonic() + 60)
+        await asyncio.sleep(0.05)
+        assert not run.done()
+        worker.drain.ask(time.monotonic() + 0.1)
+        worker.drain.ask(time.monotonic() + 60)
+        await asyncio.wait_for(run, 3)
+        assert worker.drain.passed_deadline
+    await execution.sync()
+    assert execution.state == "queued"
+    await docket.clear()
+
+
+async def test_a_drained_worker_is_off_the_roll_and_leaves_nothing_behind(docket: Docket):
+    async with running(docket):
+        for _ in range(20):
+            await docket.add("trace")("x")
+    assert await docket.workers() == []
+    async with docket.redis() as redis:
+        for lane in (docket.keys.stream, docket.keys.redelivered, docket.keys.suspects):
+            groups = await redis.execute_command("XINFO", "GROUPS", lane)
+            flat = dict(zip(groups[0][::2], groups[0][1::2], strict=True))
+            assert flat[b"consumers"] == 0 and flat[b"pending"] == 0
+    await docket.clear()
+
+
+async def test_a_sync_body_is_interrupted_at_the_deadline_and_handed_back(docket: Docket):
+    import threading
+
+    begun = threading.Event()
+    runs: list[int] = []
+
+    def body() -> str:
+        runs.append(1)
+        if len(runs) == 1:
+            begun.set()
+            for _ in range(2000):
+                time.sleep(0.002)
+        return "done"
+
+    execution = await docket.add(body)()
+    async with running(docket):
+        await asyncio.to_thread(begun.wait, 5)
+    await work_off(docket)
+    assert await execution.get_result(timeout=LIMIT) == "done"
+    assert len(runs) == 2
+
+
+async def test_what_the_reader_is_given_in_the_last_moment_is_not_lost(docket: Docket):
+    ran: list[int] = []
+
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    docket.register(note)
+    for turn in range(30):
+        async with Worker(docket, drain_timeout=NO_TIME) as worker:
+            run = asyncio.create_task(worker.run_forever())
+            await until(lambda worker=worker: worker.worker_id and worker.exchange.reading)
+            adding = asyncio.create_task(docket.add(note)(turn))
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            await stopped(worker, run)
+            await adding
+    async with Worker(docket) as worker:
+        await finish(worker, 5)
+    assert sorted(ran) == list(range(30))

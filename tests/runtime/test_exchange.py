@@ -1,0 +1,232 @@
+"""One round trip settles, promotes and claims, whatever happens between the asking and the reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from docket import Docket, Worker
+from docket.message import Claimed
+from docket.store import scripts
+from docket.store.keys import Keys
+from docket.store.scripts import Call
+from docket_runtime.claims import Claims
+from docket_runtime.exchange import Exchange, row
+from docket_runtime.outage import Outage
+from docket_runtime.outcomes import COMPLETED_WITH_NONE
+from docket_runtime.scheduler import Schedule
+from tests.runtime.support import Gate, finish, running, until
+
+LIMIT = timedelta(seconds=5)
+
+
+class Crew:
+    """Takes down what it is asked."""
+
+    def __init__(self) -> None:
+        self.worker_id = "w/1"
+        self.begun: list[str] = []
+        self.returned: list[str] = []
+        self.lapses = 0
+
+    def begin(self, claimed: Claimed) -> None:
+        self.begun.append(claimed.entry)
+
+    def return_unbegun(self, claimed: Claimed) -> None:
+        self.returned.append(claimed.entry)
+
+    async def lapse(self) -> None:
+        self.lapses += 1
+        self.worker_id = f"w/{self.lapses + 1}"
+
+
+class Ledger:
+    """Answers exchanges as the script would; a test decides what happens on the way."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.script: list[Callable[[Call], Any]] = []
+
+    async def ask(self, call: Call) -> Any:
+        self.calls.append(call)
+        await asyncio.sleep(0)
+        if self.script:
+            answer = self.script.pop(0)(call)
+            if isinstance(answer, BaseException):
+                raise answer
+            if answer is not None:
+                return answer
+        if call.script is scripts.RECOVER:
+            return [0, []]
+        return nothing(call)
+
+
+def nothing(call: Call, rows: list[Any] | None = None, lapsed: int = 0) -> list[Any]:
+    settled = int(call.arguments[6])
+    return [lapsed, b"1700000000000000", None, 1, 0, [1] * settled, rows or []]
+
+
+def a_claim(entry: str) -> list[bytes | None]:
+    return [entry.encode(), b"key", b"f", b"p", b"1", b"1", b"1", None, None]
+
+
+@pytest.fixture
+def crew() -> Crew:
+    return Crew()
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def exchange(crew: Crew, ledger: Ledger) -> Exchange:
+    return Exchange(
+        ledger,  # type: ignore[arg-type]
+        Keys("d"),
+        crew,
+        Claims(5),
+        Schedule(0.25),
+        Outage(0.1),
+        batch=100,
+        free_threads=lambda: 5,
+        quarantine=False,
+        suspects=False,
+    )
+
+
+async def until_over(exchange: Exchange) -> None:
+    exchange.be_quiet()
+    exchange.finish()
+    await asyncio.wait_for(exchange.run(), 3)
+
+
+async def test_a_delivery_that_arrives_while_the_pending_list_is_read_is_not_forgotten(
+    exchange: Exchange, ledger: Ledger, crew: Crew
+):
+    """The reader is given an entry after the script has looked at the pending list, before its reply is here."""
+
+    def deliver_now(call: Call) -> Any:
+        assert call.script is scripts.RECOVER
+        exchange.deliver("d:2-0", "key")
+        return [0, []]
+
+    seen: list[str] = []
+
+    def claims_it(call: Call) -> Any:
+        seen.extend(str(argument) for argument in call.arguments)
+        return nothing(call, a_claim("d:2-0"))
+
+    ledger.script = [deliver_now, claims_it]
+    exchange.reconnected()
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: "d:2-0" in crew.begun, 2)
+    assert "d:2-0" in seen
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+
+
+async def test_settlements_that_gather_during_an_exchange_go_with_the_next(exchange: Exchange, ledger: Ledger):
+    def settle_more(call: Call) -> Any:
+        exchange.settle(row("d:2-0", "k2", COMPLETED_WITH_NONE))
+        exchange.settle(row("d:3-0", "k3", COMPLETED_WITH_NONE))
+        return None
+
+    ledger.script = [settle_more]
+    exchange.settle(row("d:1-0", "k1", COMPLETED_WITH_NONE))
+    await until_over(exchange)
+    assert [int(call.arguments[6]) for call in ledger.calls] == [1, 2]
+    assert exchange.settled
+
+
+async def test_settlements_of_a_failed_exchange_are_sent_again_in_order(exchange: Exchange, ledger: Ledger):
+    ledger.script = [lambda call: RedisConnectionError("gone")]
+    for number in range(3):
+        exchange.settle(row(f"d:{number}-0", f"k{number}", COMPLETED_WITH_NONE))
+    await until_over(exchange)
+    kinds = [call.script.name for call in ledger.calls]
+    assert kinds == ["exchange", "recover", "exchange"]
+    assert ledger.calls[0].arguments[8:] == ledger.calls[2].arguments[8:]
+
+
+async def test_a_lapse_is_told_to_the_crew_and_the_next_exchange_bears_the_new_id(
+    exchange: Exchange, ledger: Ledger, crew: Crew
+):
+    ledger.script = [lambda call: nothing(call, lapsed=1)]
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: len(ledger.calls) >= 2)
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+    assert crew.lapses == 1
+    assert ledger.calls[-1].arguments[1] == "w/2"
+
+
+async def test_more_settlements_than_fit_one_exchange_go_in_several(exchange: Exchange, ledger: Ledger):
+    for number in range(1234):
+        exchange.settle(row(f"d:{number}-0", "k", COMPLETED_WITH_NONE))
+    await until_over(exchange)
+    sent = [int(call.arguments[6]) for call in ledger.calls]
+    assert sum(sent) == 1234 and max(sent) <= 500
+
+
+async def test_claims_that_come_while_quiet_go_back_unbegun(exchange: Exchange, ledger: Ledger, crew: Crew):
+    def quiet_now(call: Call) -> Any:
+        exchange.be_quiet()
+        return nothing(call, a_claim("d:1-0"))
+
+    ledger.script = [quiet_now]
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: crew.returned)
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+    assert crew.returned == ["d:1-0"] and not crew.begun
+
+
+async def test_a_busy_worker_needs_few_script_calls_for_each_task(docket: Docket):
+    async def brief() -> None: ...
+
+    await docket.add_many([docket.call(brief)() for _ in range(3000)])
+
+    async def calls() -> int:
+        async with docket.redis() as redis:
+            info: bytes = await redis.execute_command("INFO", "commandstats")
+        text = info.decode()
+        return sum(
+            int(line.split("calls=")[1].split(",")[0])
+            for line in text.splitlines()
+            if line.startswith(("cmdstat_evalsha:", "cmdstat_eval:"))
+        )
+
+    async with Worker(docket, concurrency=100) as worker:
+        before = await calls()
+        await finish(worker)
+        assert (await calls() - before) / 3000 <= 0.1
+
+
+async def test_work_that_was_given_back_goes_first(docket: Docket):
+    order: list[str] = []
+    gate = Gate()
+
+    async def note(what: str) -> None:
+        order.append(what)
+
+    async def interrupted() -> None:
+        order.append("interrupted")
+        await gate()
+
+    async with running(docket, concurrency=1):
+        await docket.add(interrupted)()
+        await gate.has_begun()
+        for number in range(5):
+            await docket.add(note)(f"later {number}")
+    gate.open.set()
+    async with Worker(docket, concurrency=1) as worker:
+        await finish(worker)
+    assert order[:2] == ["interrupted", "interrupted"]
+    assert order[2:] == [f"later {number}" for number in range(5)]
