@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import redis
 
-INDEXES = ("generations", "queue", "workers", "dead", "strikes", "stream")
+INDEXES = ("generations", "queue", "workers", "dead", "strikes", "stream", "known")
 """One key each per docket (the line has three lanes), however much work there was."""
 
 ALIVE = (b"scheduled", b"queued", b"running")
@@ -57,6 +57,10 @@ class _Owners:
                 return self.state(self.of) == b"running"
             case "deferred":
                 return all(self.is_alive(member) for member in self.client.smembers(self.key))
+            case "held":  # what a rule holds
+                return bool(self.client.xrange(self.prefix + b":strikes", self.of, self.of)) and all(
+                    self.is_alive(member) for member in self.client.zrange(self.key, 0, -1)
+                )
             case "orphans":  # dead letters that wait for a worker that knows their task
                 return all(self.is_dead_letter(member) for member in self.client.smembers(self.key))
             case _:

@@ -17,12 +17,14 @@ from docket.dependencies.contextual import (
     AmbientExecution,
     AmbientKey,
     AmbientLogger,
+    AmbientProgress,
     AmbientWorker,
 )
 from docket.dependencies.perpetual import Perpetual
 from docket.dependencies.retry import Retry
 from docket.dependencies.timeout import Timeout
 from docket.execution import ExecutionView
+from docket.progress import ProgressView
 from docket_runtime.limits import TimeLimit
 
 if TYPE_CHECKING:
@@ -36,6 +38,18 @@ class TaskLoggerAdapter(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
+
+
+def context_of(execution: ExecutionView) -> dict[str, Any]:
+    """What every record about an execution carries."""
+    return {
+        "docket": execution.docket.name,
+        "worker": execution.worker,
+        "task": execution.function_name,
+        "key": execution.key,
+        "when": execution.when.isoformat(),
+        "attempt": execution.attempt,
+    }
 
 
 def _docket(opening: Opening, statement: Dependency) -> Any:
@@ -64,6 +78,13 @@ def _execution(opening: Opening, statement: Dependency) -> ExecutionView:
     return view
 
 
+def _progress(opening: Opening, statement: Dependency) -> ProgressView:
+    execution = opening.execution
+    if opening.task.is_async:
+        return execution.progress
+    return sync.ExecutionProgress(opening.worker.blocking_docket, execution.key, execution.message_id)
+
+
 def _key(opening: Opening, statement: Dependency) -> str:
     return opening.execution.key
 
@@ -71,15 +92,7 @@ def _key(opening: Opening, statement: Dependency) -> str:
 def _logger(opening: Opening, statement: Dependency) -> TaskLoggerAdapter:
     execution = opening.execution
     return TaskLoggerAdapter(
-        logging.getLogger(f"docket.task.{execution.function_name}"),
-        {
-            "docket": opening.worker.docket.name,
-            "worker": opening.worker.name,
-            "task": execution.function_name,
-            "key": execution.key,
-            "when": execution.when.isoformat(),
-            "attempt": execution.attempt,
-        },
+        logging.getLogger(f"docket.task.{execution.function_name}"), context_of(execution)
     )
 
 
@@ -104,6 +117,7 @@ AMBIENT: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
     AmbientExecution: _execution,
     AmbientKey: _key,
     AmbientLogger: _logger,
+    AmbientProgress: _progress,
     Retry: _retry,
     Perpetual: _perpetual,
     Timeout: _timeout,

@@ -48,6 +48,7 @@ class Crew(Protocol):
     def begin(self, claimed: Claimed) -> None: ...
     def return_unbegun(self, claimed: Claimed) -> None: ...
     def settled(self, key: str) -> None: ...
+    async def heed(self, version: bytes | None) -> None: ...
     async def lapse(self) -> None: ...
 
 
@@ -224,7 +225,7 @@ class Exchange:
                 deliveries=delivered,
             )
         )
-        lapsed, now_us, due_us, timekeeper, remaining, verdicts, rows = reply
+        lapsed, now_us, due_us, timekeeper, remaining, verdicts, rows, strikes = reply
         for settlement, verdict in zip(sent, verdicts, strict=True):
             self._settlements.popleft()
             self._judge(settlement, verdict)
@@ -235,6 +236,7 @@ class Exchange:
             await self._crew.lapse()
             return
         claims = parse_claims(rows)
+        await self._crew.heed(strikes)  # before anything is begun: these claims are of a moment with those rules
         if for_a_suspect:
             self._suspects_since = None
         self._take(claims, for_a_suspect)
@@ -285,14 +287,16 @@ class Exchange:
     async def _recover(self) -> None:
         """An exchange whose reply was lost may have happened: what it claimed for us is in our pending list."""
         held = [*self._claims.entries, *(entry for entry, *_ in self._settlements)]
-        lapsed, rows = await self._store.ask(scripts.recover(self._keys, self._crew.worker_id, held))
-        self._resent.update(entry for entry, *_ in self._settlements)
+        # What was delivered so far is in that list too; what is delivered meanwhile may not be, and is kept.
         self._deliveries.clear()
+        self._resent.update(entry for entry, *_ in self._settlements)
+        lapsed, rows = await self._store.ask(scripts.recover(self._keys, self._crew.worker_id, held))
         self._uncertain = False
         if lapsed:
             await self._crew.lapse()
             return
         self._expect_work()
+        await self._crew.heed(None)
         self._take(parse_claims(rows), suspects=False)
 
 

@@ -16,7 +16,9 @@ from docket.execution import Execution, ExecutionState
 from docket.interruption import Interruption
 from docket.message import Claimed
 from docket.registry import Task
+from docket.strikelist import Strike
 from docket_runtime import outcomes, resolution
+from docket_runtime.ambient import context_of
 from docket_runtime.claims import Flight
 from docket_runtime.outcomes import Outcome
 from docket_runtime.threads import raise_in_thread
@@ -38,6 +40,11 @@ class Executor:
         if flight.stopped or flight.interrupted:
             return outcomes.RETURNED
         flight.begun = True
+        rules = self._worker.docket.core.strikes
+        whole = rules.rules.whole.get(claimed.function)
+        if whole is not None:
+            # Before the arguments are loaded: it may be they that do the harm.
+            return self._struck(claimed, whole)
         task = self._worker.registry.get(claimed.function) or self._worker.fallback
         if task is None:
             _LOG.error("no task named %r is registered here; %s is set aside", claimed.function, claimed.key)
@@ -47,15 +54,28 @@ class Executor:
         except CannotLoad as error:
             _LOG.error("the arguments of %s (%s) %s; it is set aside", claimed.key, claimed.function, error)
             return outcomes.set_aside(f"its arguments {error}")
+        if rules.rules.concern(claimed.function):
+            strike = rules.match(claimed.function, args, kwargs, task)
+            if strike is not None:
+                return self._struck(claimed, strike)
         execution = self._execution_of(claimed, args, kwargs)
         logs = _LOG.isEnabledFor(logging.INFO)
         call = task.call_repr(claimed.key, args, kwargs) if logs else ""
         if logs:
-            _LOG.info("↪ [%.3fs] %s", clock.now_us() / 1e6 - claimed.when_us / 1e6, call)
+            lateness = round((clock.now_us() - claimed.when_us) / 1e6, 3)
+            extra = {**context_of(execution), "lateness": lateness}
+            _LOG.info("↪ [%.3fs] %s", lateness, call, extra=extra)
         outcome = await self._run(flight, task, execution)
         if logs:
-            _LOG.info("↩ [%.3fs] %s %s", clock.monotonic() - flight.claimed_at, call, outcome.verb)
+            duration = round(clock.monotonic() - flight.claimed_at, 3)
+            extra = {**context_of(execution), "duration": duration, "outcome": outcome.verb}
+            _LOG.info("↩ [%.3fs] %s %s", duration, call, outcome.verb, extra=extra)
         return outcome
+
+    def _struck(self, claimed: Claimed, strike: Strike) -> Outcome:
+        what = "⏸ held" if strike.hold else "🗙 skipped"
+        _LOG.info("%s %s(...){%s}: %s", what, claimed.function, claimed.key, strike.reason)
+        return outcomes.struck(strike)
 
     def _execution_of(self, claimed: Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution:
         execution = Execution(
@@ -88,9 +108,11 @@ class Executor:
             if flight.timed_out and not (flight.stopped or flight.interrupted):
                 return self._failed(opening, _too_long(opening))
             return self._stopped(flight, execution)
-        except ForcedRetry as asked:
-            return self._forced_retry(opening, asked)
         except BaseException as error:
+            if flight.interrupted:
+                return self._stopped(flight, execution)  # whatever it made of its cancellation
+            if isinstance(error, ForcedRetry):
+                return self._forced_retry(opening, error)
             return self._failed(opening, error)
 
     async def _opened(self, flight: Flight, opening: resolution.Opening) -> Any:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from docket import payload
+from docket.strikelist import Strike
 
 _LONGEST_ERROR = 4000
 """Characters of an error that the record keeps; the whole exception is stored beside it."""
@@ -56,6 +57,11 @@ def perpetuate(delay: timedelta, body: bytes) -> Outcome:
 
 def cancelled(reason: str = "") -> Outcome:
     return Outcome("cancelled", reason)
+
+
+def struck(strike: Strike) -> Outcome:
+    """Cancelled with the rule as its reason, or held until the rule is lifted."""
+    return Outcome("held", strike.id) if strike.hold else cancelled(strike.reason[:_LONGEST_ERROR])
 
 
 def unknown(task: str) -> Outcome:

@@ -157,10 +157,12 @@ class _Watch:
             _leave_now(128 + number)
         if self._heard == 1:
             own = None if grace is None else clock.monotonic() + grace.total_seconds()
-            _LOG.info("%s: draining; once more for a short drain", number.name)
+            said = "draining; once more for a short drain"
         else:
             own = clock.monotonic() + SHORT_DRAIN.total_seconds()
-            _LOG.warning("%s again: draining for 5 s at most; once more to leave at once", number.name)
+            said = "draining for 5 s at most; once more to leave at once"
+        # A supervisor that has set the instant has said so itself, once for all its workers.
+        _LOG.log(logging.INFO if set_from_above is None else logging.DEBUG, "%s: %s", number.name, said)
         self._worker.drain.ask(set_from_above if set_from_above is not None else own)
 
     def _on_orphaned(self, fd: int) -> None:

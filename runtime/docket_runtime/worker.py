@@ -16,7 +16,7 @@ from typing import Self
 import anyio
 from redis.exceptions import RedisError
 
-from docket import message, scheduling
+from docket import message, scheduling, strikes
 from docket import sync as blocking
 from docket.context import current_docket, current_worker
 from docket.dependencies.base import Dependency
@@ -190,7 +190,7 @@ class Worker:
             suspects=self.surroundings.suspects,
         )
         self._reading = anyio.CancelScope()
-        self._reader = IdleReader(self._store, self.docket.keys, self.exchange, Outage(longest_pause))
+        self._reader = IdleReader(self._store, self.docket.keys, self.exchange, self._outage)
         self.exchange.free_the_slot_of_the_reader = lambda: self._group.start_soon(self._reader.unblock)
 
     @property
@@ -426,6 +426,11 @@ class Worker:
 
     def return_unbegun(self, claimed: Claimed) -> None:
         self._settle(claimed, outcomes.RETURNED)
+
+    async def heed(self, version: bytes | None) -> None:
+        """What is begun from now on is judged by this version of the strikes; None: by those that are in effect now."""
+        if version is None or version != self.docket.core.strikes.rules.version:
+            await self._store.perform(strikes.load(self.docket.keys, self.docket.core.strikes))
 
     async def lapse(self) -> None:
         """Struck off the roll: what is still running here is fenced; the worker goes on under another id."""

@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from docket import tasks as tasks
+    from docket import testing as testing
+    from docket.agenda import Agenda as Agenda
     from docket.annotations import Logged as Logged
     from docket.dependencies import CallArgument as CallArgument
     from docket.dependencies import Cron as Cron
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from docket.dependencies import Depends as Depends
     from docket.dependencies import ExponentialRetry as ExponentialRetry
     from docket.dependencies import Perpetual as Perpetual
+    from docket.dependencies import Progress as Progress
     from docket.dependencies import Retry as Retry
     from docket.dependencies import Shared as Shared
     from docket.dependencies import TaskArgument as TaskArgument
@@ -44,11 +47,13 @@ if TYPE_CHECKING:
     from docket.execution import TaskCall as TaskCall
     from docket.interruption import check_cancelled as check_cancelled
     from docket.interruption import shield as shield
+    from docket.strikelist import StrikeList as StrikeList
     from docket_runtime.worker import Worker as Worker
 
 _HOMES = {
     "Timeout": "docket.dependencies",
     "Perpetual": "docket.dependencies",
+    "Progress": "docket.dependencies",
     "Cron": "docket.dependencies",
     "Logged": "docket.annotations",
     "CycleError": "docket.errors",
@@ -72,6 +77,7 @@ _HOMES = {
     "ExponentialRetry": "docket.dependencies",
     "ResultUnavailable": "docket.errors",
     "Retry": "docket.dependencies",
+    "StrikeList": "docket.strikelist",
     "TaskCall": "docket.execution",
     "TaskFailed": "docket.errors",
     "TaskInterrupted": "docket.errors",
@@ -81,11 +87,14 @@ _HOMES = {
     "check_cancelled": "docket.interruption",
     "shield": "docket.interruption",
     "tasks": "docket",
+    "testing": "docket",
+    "Agenda": "docket.agenda",
 }
 
 __all__ = [
     "Timeout",
     "Perpetual",
+    "Progress",
     "Cron",
     "Logged",
     "CycleError",
@@ -109,6 +118,7 @@ __all__ = [
     "ExponentialRetry",
     "ResultUnavailable",
     "Retry",
+    "StrikeList",
     "TaskCall",
     "TaskFailed",
     "TaskInterrupted",
@@ -119,6 +129,8 @@ __all__ = [
     "check_cancelled",
     "shield",
     "tasks",
+    "testing",
+    "Agenda",
 ]
 
 

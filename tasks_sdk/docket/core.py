@@ -12,12 +12,13 @@ from docket.errors import SchedulingFailed
 from docket.execution import ExecutionState, ExecutionView, TaskCall, fresh_key
 from docket.message import Record
 from docket.registry import Registry, TaskFunction
-from docket.results import read_record
+from docket.results import read_all
 from docket.settings import DocketSettings
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.connect import check as check_url
 from docket.store.keys import Keys
 from docket.store.requests import Operation
+from docket.strikelist import StrikeList
 from docket.tasks import standard_tasks
 
 E = TypeVar("E", bound=ExecutionView)
@@ -32,6 +33,7 @@ class Core(Generic[E]):
         self.make = make
         self.keys = Keys(settings.name)
         self.registry = Registry()
+        self.strikes = StrikeList()
         for function in standard_tasks:
             self.registry.register(function)
 
@@ -60,6 +62,8 @@ class Core(Generic[E]):
         with_bodies = [(call, scheduling.body_of(self.registry, call)) for call in calls]
         outcomes = yield from scheduling.schedule(
             self.keys,
+            self.registry,
+            self.strikes,
             with_bodies,
             self.settings.execution_ttl,
             replace=replace,
@@ -82,6 +86,8 @@ class Core(Generic[E]):
                 execution.schedule_exception = SchedulingFailed(
                     f"cannot schedule {call.key!r}: {outcome.refusal}"
                 )
+            if outcome.struck_by is not None:
+                execution.error = outcome.struck_by.reason
             executions.append(execution)
         return executions
 
@@ -100,8 +106,12 @@ class Core(Generic[E]):
         return (execution.key, execution.message_id) if same else None
 
     def get_execution(self, key: str) -> Operation[E | None]:
-        record = yield from read_record(self.keys, key)
-        return None if record is None else self.execution_of(record)
+        record, progress = yield from read_all(self.keys, key)
+        if record is None:
+            return None
+        execution = self.execution_of(record)
+        execution.progress.learn(progress)
+        return execution
 
     def execution_of(self, record: Record) -> E:
         execution = self.make(

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, Self, overload
 import anyio.to_thread
 import redis.asyncio
 
-from docket import scheduling
+from docket import scheduling, strikes
 from docket.core import Core
 from docket.execution import Execution, TaskCall
 from docket.registry import TaskFunction
@@ -21,6 +21,7 @@ from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.asynchronous import AsyncStore
 from docket.store.connect import OWN_SCHEMES, check, resolve
 from docket.store.keys import Keys
+from docket.strikelist import Operator, Restore, Strike, StrikeList
 
 P = ParamSpec("P")
 
@@ -230,6 +231,51 @@ class Docket:
     async def purge_dead(self, keys: Sequence[str] | None = None) -> int:
         """These dead letters, or all, are forgotten. Returns how many."""
         return await self.store.perform(scheduling.purge_dead(self.keys, keys))
+
+    @property
+    def strike_list(self) -> StrikeList:
+        """The rules as they were last read: by a worker with its last claim, elsewhere when something was added."""
+        return self.core.strikes
+
+    async def strike(
+        self,
+        function: Callable[..., Any] | str | None = None,
+        parameter: str | None = None,
+        operator: Operator | str = Operator.EQUAL,
+        value: Any = None,
+        *,
+        hold: bool = False,
+    ) -> None:
+        """These calls no longer run, on any worker, until they are restored: all of a task, or those in which a
+        parameter, of this task or (no function) of any, compares like this with the value.
+
+        Adding them writes nothing and gives Disposition.STRUCK; what waits already ends CANCELLED when its turn comes,
+        with the rule as its error. With `hold` nothing is refused or cancelled: it is held when its turn comes, and
+        runs after `restore`; `run_until_finished` does not wait for it. What runs already is not stopped. Rules are
+        OR-ed; the same rule again replaces the former one. Who adds or claims after this has returned is judged by it.
+        ValueError if neither function nor parameter is given; CannotStore if the value cannot be pickled.
+        """
+        name = strikes.function_name(function)
+        rule = Strike(name, parameter, operator, value, hold)
+        await self.store.perform(strikes.strike(self.keys, self.core.strikes, rule))
+
+    async def restore(
+        self,
+        function: Callable[..., Any] | str | None = None,
+        parameter: str | None = None,
+        operator: Operator | str = Operator.EQUAL,
+        value: Any = None,
+    ) -> bool:
+        """The rule that `strike` made with the same arguments is lifted, whether or not it held; what it held runs.
+        Other rules stay: one about a parameter has nothing to do with one about the whole task. False: there was none.
+        """
+        instruction = Restore(strikes.function_name(function), parameter, operator, value)
+        return await self.store.perform(strikes.restore(self.keys, self.core.strikes, instruction))
+
+    async def wait_for_strikes_loaded(self) -> None:
+        """`strike_list` is as the ledger has it now. Only who looks at it needs this: whatever is added is judged by
+        the rules in effect without it."""
+        await self.store.perform(strikes.load(self.keys, self.core.strikes))
 
     @asynccontextmanager
     async def redis(self) -> AsyncGenerator[redis.asyncio.Redis]:

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from docket import clock, message, payload, results
+from docket import clock, events, message, payload, results
+from docket.events import ExecutionEvent
+from docket.events import ProgressEvent as ProgressEvent
+from docket.events import StateEvent as StateEvent
 from docket.message import Record
+from docket.progress import ExecutionProgress as ExecutionProgress
+from docket.progress import ProgressView
+from docket.states import ExecutionState as ExecutionState
 
 if TYPE_CHECKING:
     from docket.docket import Docket
     from docket.sync import Docket as BlockingDocket
 
 TaskFunction = Callable[..., Any]
-
-
-class ExecutionState(enum.StrEnum):
-    """The life of an execution: scheduled (parked until due) → queued → running → one of the three ends."""
-
-    SCHEDULED = "scheduled"
-    QUEUED = "queued"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 class Disposition(enum.StrEnum):
@@ -80,6 +76,7 @@ class ExecutionView:
         "_args",
         "_body",
         "_kwargs",
+        "_progress",
         "attempt",
         "completed_at",
         "crashes",
@@ -117,7 +114,7 @@ class ExecutionView:
         self.function_name = function_name
         self.when = when
         self.state = state
-        self.generation = generation
+        self.generation: int = generation
         self.disposition = disposition
         self._body = body
         self._args, self._kwargs = arguments if arguments is not None else (None, None)
@@ -131,6 +128,12 @@ class ExecutionView:
         self.result_key: str | None = None
         self.message_id: str | None = None
         self.schedule_exception: Exception | None = None
+        self._progress: Any = None
+
+    @property
+    def progress(self) -> ProgressView:
+        """How far it has come, as of the last `sync()`; the running execution itself reports with it."""
+        raise NotImplementedError
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -189,6 +192,12 @@ class ExecutionView:
         self.redelivered = record.redelivered > 0
         self.crashes = record.crashes
 
+    def learn_all(self, replies: tuple[Record | None, Sequence[bytes | None]]) -> None:
+        """From the reply to `results.read_all`."""
+        record, progress = replies
+        self.learn(record)
+        self.progress.learn(progress)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.function_name} {self.key!r} {self.state}>"
 
@@ -198,9 +207,26 @@ class Execution(ExecutionView):
 
     __slots__ = ()
 
+    @property
+    def progress(self) -> ExecutionProgress:
+        """How far it has come, as of the last `sync()`; the running execution itself reports with it."""
+        if self._progress is None:
+            self._progress = ExecutionProgress(self.docket, self.key, self.message_id)
+        return self._progress
+
     async def sync(self) -> None:
-        """State, timestamps, worker and error are as Redis has them now."""
-        self.learn(await self.docket.store.perform(results.read_record(self.docket.keys, self.key)))
+        """State, timestamps, worker, error and progress are as Redis has them now."""
+        self.learn_all(await self.docket.store.perform(results.read_all(self.docket.keys, self.key)))
+
+    def subscribe(self, *, ready: asyncio.Event | None = None) -> AsyncGenerator[ExecutionEvent]:
+        """Its state as it is, its progress as it is, then every change, none lost and none twice, until it has ended.
+
+        It follows the key: through retries, redeliveries and the turns of a perpetual task, and to the call that
+        replaces this one. The state in which one of them ends for good is the last event. Reconnections are waited
+        for; then it tells what has changed meanwhile. `ready` is set when no event can be missed any more.
+        Raises ResultUnavailable if there is nothing to follow: expired, never existed, or `execution_ttl=0`.
+        """
+        return self.docket.store.stream(events.follow(self.docket.keys, self.key, ready))
 
     async def get_result(self, *, timeout: timedelta | None = None, deadline: datetime | None = None) -> Any:
         """What the task returned, once it has ended; what it raised is raised here, with the remote traceback as cause.
@@ -209,6 +235,7 @@ class Execution(ExecutionView):
         exception that cannot be rebuilt here, ResultUnavailable if none can come (expired, never kept).
         """
         limit = results.limit(timeout, deadline)
+        results.refuse_if_struck(self.disposition is Disposition.STRUCK, self.key, self.error)
         return await self.docket.store.perform(
             results.get_result(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
         )

@@ -94,7 +94,17 @@ class _JSONLines(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(line, default=_shown, ensure_ascii=False)
+        try:
+            return json.dumps(line, default=_shown, ensure_ascii=False)
+        except (
+            TypeError,
+            ValueError,
+            RecursionError,
+        ):  # keys that JSON does not know, or a value that contains itself
+            shown = {
+                name: each if isinstance(each, str | int) else _shown(each) for name, each in line.items()
+            }
+            return json.dumps(shown, ensure_ascii=False)
 
 
 def _moment(record: logging.LogRecord) -> str:

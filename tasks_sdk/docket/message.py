@@ -28,7 +28,7 @@ FIELDS = (
     "dead",
     "deferred",
 )
-"""What clients read of a record. Scripts keep `busy`, `stop` and `progress` beside them."""
+"""What clients read of a record. Scripts keep `busy`, `stop`, `request` and `progress` beside them."""
 
 _STATES = frozenset({b"scheduled", b"queued", b"running", b"completed", b"failed", b"cancelled"})
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
 
-from docket.annotations import Logged, call_repr, logged_parameters
+from docket.annotations import LoggedCalls
 from docket.dependencies.base import Dependency
 from docket.dependencies.signature import injected_into, wrapped_around
 from docket.dependencies.statements import check
@@ -28,7 +28,7 @@ class Task:
     signature: inspect.Signature
     is_async: bool
     injected: Mapping[str, Dependency]
-    logged: Mapping[str, Logged]
+    logged: LoggedCalls
     wrapped: tuple[tuple[str, Dependency], ...] = ()
 
     @property
@@ -37,7 +37,7 @@ class Task:
 
     def call_repr(self, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The call as it may be logged."""
-        return call_repr(self.name, key, self.parameters, self.logged, args, kwargs)
+        return self.logged.show(self.name, key, args, kwargs)
 
     def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """TypeError, as a direct call with these arguments would raise it."""
@@ -101,7 +101,7 @@ def plan(function: TaskFunction, name: str) -> Task:
         signature,
         returns_awaitable(function),
         injected,
-        logged_parameters(function),
+        LoggedCalls.of(function, signature),
         wrapped_around(function),
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from docket import clock, payload
+from docket import clock, payload, progress
 from docket.errors import DeadLetter, ExecutionCancelled, ResultUnavailable, TaskFailed
 from docket.message import FIELDS, Record, parse_record
 from docket.store.keys import Keys
@@ -15,9 +16,12 @@ _LOOK_AGAIN = 60.0
 """Seconds after which a waiter looks at the record even without an event: it may have vanished without one."""
 
 
-def read_record(keys: Keys, key: str) -> Operation[Record | None]:
-    replies = yield Commands((("HMGET", keys.runs(key), *FIELDS),))
-    return parse_record(key, replies[0])
+def read_all(keys: Keys, key: str) -> Operation[tuple[Record | None, Sequence[bytes | None]]]:
+    """The record and the progress."""
+    replies = yield Commands(
+        (("HMGET", keys.runs(key), *FIELDS), ("HMGET", keys.progress(key), *progress.FIELDS))
+    )
+    return parse_record(key, replies[0]), replies[1]
 
 
 def limit(timeout: timedelta | None, deadline: datetime | None) -> float | None:
@@ -27,6 +31,12 @@ def limit(timeout: timedelta | None, deadline: datetime | None) -> float | None:
     if deadline is not None:
         timeout = clock.from_us(clock.to_us(deadline)) - clock.now()
     return None if timeout is None else clock.monotonic() + timeout.total_seconds()
+
+
+def refuse_if_struck(struck: bool, key: str, error: str | None) -> None:
+    """What was refused has no record of its own; one of the same key would be that of another call."""
+    if struck:
+        raise ExecutionCancelled(error or f"the execution {key!r} was struck when it was asked for")
 
 
 def get_result(keys: Keys, key: str, until: float | None, *, kept: timedelta) -> Operation[Any]:

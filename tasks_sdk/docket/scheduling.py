@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from docket import clock, payload
+from docket import clock, payload, strikes
 from docket.execution import Disposition, ExecutionState, TaskCall, fresh_key, moment_of
 from docket.payload import encodable
 from docket.registry import Registry, TaskFunction
 from docket.store import scripts
 from docket.store.keys import Keys
 from docket.store.requests import Operation
+from docket.strikelist import Rules, Strike, StrikeList
 
 CHUNK = 500
 """Calls in one script: long enough to make the round trip cheap, short enough not to keep Redis from others (~8 ms)."""
@@ -37,6 +38,7 @@ class Scheduled:
     state: ExecutionState = ExecutionState.SCHEDULED
     when: datetime | None = None
     refusal: str | None = None
+    struck_by: Strike | None = None
 
 
 def call_of(
@@ -80,6 +82,8 @@ def body_of(registry: Registry, call: TaskCall) -> bytes:
 
 def schedule(
     keys: Keys,
+    registry: Registry,
+    rules: StrikeList,
     calls: Sequence[tuple[TaskCall, bytes]],
     ttl: timedelta,
     *,
@@ -93,24 +97,46 @@ def schedule(
     ttl_ms = clock.to_ms(ttl)
     outcomes: list[Scheduled] = []
     for batch in _batches(calls, chunk):
-        replies = yield scripts.schedule(
-            keys,
-            (
+        while True:
+            judged_by = rules.rules
+            struck = [_refused_by(rules, judged_by, registry, call) for call, _ in batch]
+            replies = yield scripts.schedule(
+                keys,
+                judged_by.version,
                 (
-                    verb,
-                    call.key,
-                    call.function_name,
-                    body,
-                    moment_of(call.when),
-                    ttl_ms,
-                    inside[1] if inside is not None and inside[0] == call.key else "",
-                    random.getrandbits(31),
-                )
-                for call, body in batch
-            ),
-        )
-        outcomes += [_parse(reply) for reply in replies]
+                    (
+                        verb,
+                        call.key,
+                        call.function_name,
+                        body,
+                        moment_of(call.when),
+                        ttl_ms,
+                        inside[1] if inside is not None and inside[0] == call.key else "",
+                        random.getrandbits(31),
+                    )
+                    for (call, body), strike in zip(batch, struck, strict=True)
+                    if strike is None
+                ),
+            )
+            if replies != [strikes.STALE]:
+                break
+            yield from strikes.load(keys, rules)
+        scheduled = iter(replies)
+        outcomes += [_parse(next(scheduled)) if strike is None else _refused(strike) for strike in struck]
     return outcomes
+
+
+def _refused_by(rules: StrikeList, judged_by: Rules, registry: Registry, call: TaskCall) -> Strike | None:
+    """What only has to be held is scheduled like everything else: it is held when its turn comes."""
+    name = call.function_name
+    if not judged_by.concern(name):
+        return None
+    strike = rules.match(name, call.args, call.kwargs, registry.get(name), judged_by)
+    return None if strike is None or strike.hold else strike
+
+
+def _refused(strike: Strike) -> Scheduled:
+    return Scheduled(Disposition.STRUCK, state=ExecutionState.CANCELLED, struck_by=strike)
 
 
 def _batches(calls: Sequence[tuple[TaskCall, bytes]], most: int) -> Iterator[list[tuple[TaskCall, bytes]]]:

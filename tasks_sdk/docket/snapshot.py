@@ -63,8 +63,10 @@ def live_records(keys: Keys) -> Operation[list[Record]]:
     names: dict[str, None] = {}
     for lane in (keys.suspects, keys.redelivered, keys.stream):
         names |= dict.fromkeys((yield from _keys_in_stream(lane)))
-    deferred = (yield Commands((("SMEMBERS", keys.deferred),)))[0]
+    deferred, rules = yield Commands((("SMEMBERS", keys.deferred), ("XRANGE", keys.strikes, "-", "+")))
     names |= dict.fromkeys(key.decode() for key in deferred)
+    for rule, _ in rules:
+        names |= dict.fromkeys((yield from _keys_in_order(keys.held(rule.decode()))))
     names |= dict.fromkeys((yield from _keys_in_order(keys.queue)))
     records = yield from read_records(keys, names)
     return [record for record in records if not record.ended]

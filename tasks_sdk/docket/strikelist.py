@@ -8,10 +8,11 @@ import logging
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from docket import payload
+from docket import clock, payload
 from docket.annotations import Logged
 from docket.dependencies.base import Dependency
 from docket.registry import Task
@@ -37,7 +38,7 @@ class Operator(enum.StrEnum):
     """The value is a pair; both ends are struck as well."""
 
 
-_COMPARISONS: Mapping[Operator, Callable[[Any, Any], Any]] = {
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     Operator.EQUAL: operator.eq,
     Operator.NOT_EQUAL: operator.ne,
     Operator.GREATER_THAN: operator.gt,
@@ -58,7 +59,7 @@ class StrikeInstruction:
 
     function: str | None
     parameter: str | None = None
-    operator: Operator = Operator.EQUAL
+    operator: Operator | str = Operator.EQUAL
     value: Any = None
 
     def __post_init__(self) -> None:
@@ -70,11 +71,17 @@ class StrikeInstruction:
             if name is not None and (not name or payload.encodable(name) != name):
                 raise ValueError(f"expected the name of a {what}, got {name!r}")
         if self.function is None and self.parameter is None:
-            raise ValueError("expected a function, a parameter or both: a rule about neither would mean everything")
+            raise ValueError(
+                "expected a function, a parameter or both: a rule about neither would mean everything"
+            )
         if self.parameter is None and (self.operator is not Operator.EQUAL or self.value is not None):
-            raise ValueError("expected a parameter to compare with the value: a whole task is struck without one")
+            raise ValueError(
+                "expected a parameter to compare with the value: a whole task is struck without one"
+            )
         if self.operator is Operator.BETWEEN and not _is_pair(self.value):
-            raise ValueError(f"expected a pair (lowest, highest) for the operator between, got {self.value!r}")
+            raise ValueError(
+                f"expected a pair (lowest, highest) for the operator between, got {self.value!r}"
+            )
 
     def is_about_the_same_as(self, other: StrikeInstruction) -> bool:
         return (self.function, self.parameter, self.operator) == (
@@ -87,7 +94,11 @@ class StrikeInstruction:
         what = self.function or "(all tasks)"
         if self.parameter is None:
             return what
-        return f"{what} {self.parameter} {self.operator} {Logged().show(self.value)[:_LONGEST_VALUE]}"
+        return f"{what} {self.parameter} {self.operator} {self.shown_value}"
+
+    @property
+    def shown_value(self) -> str:
+        return Logged().show(self.value)[:_LONGEST_VALUE]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +113,11 @@ class Strike(StrikeInstruction):
     def reason(self) -> str:
         """As it stands in the `error` of what was struck."""
         return f"struck: {self}"
+
+    @property
+    def since(self) -> datetime | None:
+        milliseconds = self.id.partition("-")[0]
+        return clock.from_us(int(milliseconds) * 1000) if milliseconds.isdigit() else None
 
     def strikes(self, argument: Any) -> bool:
         """Raises whatever the comparison raises."""
@@ -219,7 +235,8 @@ class StrikeList:
         for strike in rules.conditions_on(function):
             if arguments is None:
                 arguments = dict(kwargs) if task is None else _arguments(task, args, kwargs)
-            if strike.parameter in arguments and self._strikes(strike, arguments[strike.parameter]):
+            name = strike.parameter or ""
+            if name in arguments and self._strikes(strike, arguments[name]):
                 yield strike
 
     def _strikes(self, strike: Strike, argument: Any) -> bool:
@@ -238,7 +255,10 @@ class StrikeList:
         if about not in self._warned:
             self._warned.add(about)
             _LOG.warning(
-                "the strike %s cannot be compared with a %s (%s): such calls are not struck", strike, about[1], problem
+                "the strike %s cannot be compared with a %s (%s): such calls are not struck",
+                strike,
+                about[1],
+                problem,
             )
 
 
@@ -256,7 +276,9 @@ def _arguments(task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
                 found |= value
             else:
                 found[parameter.name] = value
-        elif parameter.default is not inspect.Parameter.empty and not isinstance(parameter.default, Dependency):
+        elif parameter.default is not inspect.Parameter.empty and not isinstance(
+            parameter.default, Dependency
+        ):
             found[parameter.name] = parameter.default
     return found
 
@@ -273,7 +295,3 @@ def _same(a: Any, b: Any) -> bool:
         return payload.dump(a) == payload.dump(b)
     except Exception:  # a user's __eq__ and __reduce__
         return False
-
-
-def numbered(strike: Strike, id: str) -> Strike:
-    return replace(strike, id=id)

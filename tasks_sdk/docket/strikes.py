@@ -7,6 +7,7 @@ other time, and nothing is judged by old ones.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from docket.registry import TaskFunction, name_of
 from docket.store import scripts
 from docket.store.keys import Keys
 from docket.store.requests import Operation
-from docket.strikelist import Operator, Restore, Strike, StrikeInstruction, StrikeList, Unreadable
+from docket.strikelist import Restore, Strike, StrikeInstruction, StrikeList, Unreadable
+
+_LOG = logging.getLogger("docket.strikes")
 
 STALE = b"stale"
 
@@ -28,7 +31,8 @@ def function_name(function: TaskFunction | str | None) -> str | None:
 def load(keys: Keys, strikes: StrikeList) -> Operation[None]:
     """The rules are known as they stand in the ledger."""
     version, entries = yield scripts.strikes(keys)
-    strikes.load([_strike_of(entry, fields) for entry, fields in entries], version)
+    known = (_strike_of(entry, fields) for entry, fields in entries)
+    strikes.load([each for each in known if each is not None], version)
 
 
 def strike(keys: Keys, strikes: StrikeList, rule: Strike) -> Operation[None]:
@@ -36,7 +40,9 @@ def strike(keys: Keys, strikes: StrikeList, rule: Strike) -> Operation[None]:
     try:
         value = payload.dump(rule.value)
     except Exception as error:  # a user's __reduce__
-        raise CannotStore(f"cannot pickle the value of the strike {rule}: {payload.describe(error)}") from error
+        raise CannotStore(
+            f"cannot pickle the value of the strike {rule}: {payload.describe(error)}"
+        ) from error
     yield from _change(keys, strikes, rule, value)
 
 
@@ -46,8 +52,9 @@ def restore(keys: Keys, strikes: StrikeList, instruction: Restore) -> Operation[
 
 
 def _change(keys: Keys, strikes: StrikeList, instruction: StrikeInstruction, value: bytes) -> Operation[bool]:
-    """Which rules are about the same only Python can tell, so it is tried until nobody else has changed them meanwhile."""
-    row: tuple[str | bytes, ...] = ()
+    """Which rules are about the same only Python can tell: it is tried until nobody else changes them meanwhile."""
+    row: tuple[str, str, str, str, bytes] | None = None
+    found = False
     if isinstance(instruction, Strike):
         row = (
             instruction.function or "",
@@ -59,28 +66,34 @@ def _change(keys: Keys, strikes: StrikeList, instruction: StrikeInstruction, val
     while True:
         yield from load(keys, strikes)
         lifted = [each.id for each in strikes.same_as(instruction)]
+        found = found or bool(lifted)  # a lost reply: then it has been lifted, and is not there any more
         reply = yield scripts.strike(keys, strikes.rules.version, lifted, row)
         if reply != STALE:
             break
     yield from load(keys, strikes)
-    return bool(lifted)
+    return found
 
 
-def _strike_of(entry: bytes, fields: Sequence[bytes]) -> Strike:
+def _strike_of(entry: bytes, fields: Sequence[bytes]) -> Strike | None:
+    """None for what is no rule: whoever can write to Redis can write nonsense, and that must not stop everybody."""
     values: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=False))
     value: Any
     try:
         value = payload.load(values.get(b"value", b""))
     except CannotLoad as error:
         value = Unreadable(error)
-    return Strike(
-        _text(values, b"function"),
-        _text(values, b"parameter"),
-        Operator(_text(values, b"operator") or "=="),
-        value,
-        values.get(b"hold") == b"1",
-        entry.decode(),
-    )
+    try:
+        return Strike(
+            _text(values, b"function"),
+            _text(values, b"parameter"),
+            _text(values, b"operator") or "",
+            value,
+            values.get(b"hold") == b"1",
+            entry.decode(),
+        )
+    except ValueError as error:
+        _LOG.warning("the entry %s among the strikes is no rule: %s", entry.decode(), error)
+        return None
 
 
 def _text(values: dict[bytes, bytes], field: bytes) -> str | None:

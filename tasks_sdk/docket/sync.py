@@ -5,6 +5,7 @@ Thread-safe. No event loop is involved: the operations are those of `docket.dock
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -14,17 +15,38 @@ from typing import Any, ParamSpec, Self, overload
 
 import redis
 
-from docket import results, scheduling
+from docket import events, results, scheduling, strikes
 from docket.core import Core
-from docket.execution import ExecutionView, TaskCall
+from docket.events import ExecutionEvent
+from docket.execution import Disposition, ExecutionView, TaskCall
+from docket.progress import ProgressView
 from docket.registry import TaskFunction
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.blocking import BlockingStore
 from docket.store.connect import resolve
 from docket.store.keys import Keys
+from docket.strikelist import Operator, Restore, Strike, StrikeList
 
 P = ParamSpec("P")
+
+
+class ExecutionProgress(ProgressView):
+    """The progress of one execution, from a thread; see `docket.execution.ExecutionProgress`."""
+
+    __slots__ = ()
+
+    def set_total(self, total: int) -> None:
+        self._docket.store.perform(self._set_total(total))
+
+    def increment(self, amount: int = 1) -> None:
+        self._docket.store.perform(self._increment(amount))
+
+    def set_message(self, message: str | None) -> None:
+        self._docket.store.perform(self._set_message(message))
+
+    def sync(self) -> None:
+        self._docket.store.perform(self._read())
 
 
 class Execution(ExecutionView):
@@ -32,13 +54,25 @@ class Execution(ExecutionView):
 
     __slots__ = ()
 
+    @property
+    def progress(self) -> ExecutionProgress:
+        """How far it has come, as of the last `sync()`; the running execution itself reports with it."""
+        if self._progress is None:
+            self._progress = ExecutionProgress(self.docket, self.key, self.message_id)
+        return self._progress
+
     def sync(self) -> None:
-        """State, timestamps, worker and error are as Redis has them now."""
-        self.learn(self.docket.store.perform(results.read_record(self.docket.keys, self.key)))
+        """State, timestamps, worker, error and progress are as Redis has them now."""
+        self.learn_all(self.docket.store.perform(results.read_all(self.docket.keys, self.key)))
+
+    def subscribe(self, *, ready: threading.Event | None = None) -> Generator[ExecutionEvent]:
+        """As `docket.Execution.subscribe`, blocking this thread between the events."""
+        return self.docket.store.stream(events.follow(self.docket.keys, self.key, ready))
 
     def get_result(self, *, timeout: timedelta | None = None, deadline: datetime | None = None) -> Any:
         """As `docket.Execution.get_result`, blocking this thread."""
         limit = results.limit(timeout, deadline)
+        results.refuse_if_struck(self.disposition is Disposition.STRUCK, self.key, self.error)
         return self.docket.store.perform(
             results.get_result(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
         )
@@ -66,6 +100,7 @@ class Docket:
         docket.settings = settings
         docket.core = Core(settings, partial(Execution, docket))
         docket.core.registry = core.registry
+        docket.core.strikes = core.strikes
         docket._store = store
         return docket
 
@@ -206,6 +241,41 @@ class Docket:
 
     def purge_dead(self, keys: Sequence[str] | None = None) -> int:
         return self.store.perform(scheduling.purge_dead(self.keys, keys))
+
+    @property
+    def strike_list(self) -> StrikeList:
+        """The rules as they were last read: by a worker with its last claim, elsewhere when something was added."""
+        return self.core.strikes
+
+    def strike(
+        self,
+        function: Callable[..., Any] | str | None = None,
+        parameter: str | None = None,
+        operator: Operator | str = Operator.EQUAL,
+        value: Any = None,
+        *,
+        hold: bool = False,
+    ) -> None:
+        """As `docket.Docket.strike`. No thread runs for it: Redis tells, in the round trip of each `add`, whether the
+        rules have changed since they were read, and then they are read and the calls judged again."""
+        name = strikes.function_name(function)
+        rule = Strike(name, parameter, operator, value, hold)
+        self.store.perform(strikes.strike(self.keys, self.core.strikes, rule))
+
+    def restore(
+        self,
+        function: Callable[..., Any] | str | None = None,
+        parameter: str | None = None,
+        operator: Operator | str = Operator.EQUAL,
+        value: Any = None,
+    ) -> bool:
+        """As `docket.Docket.restore`."""
+        instruction = Restore(strikes.function_name(function), parameter, operator, value)
+        return self.store.perform(strikes.restore(self.keys, self.core.strikes, instruction))
+
+    def wait_for_strikes_loaded(self) -> None:
+        """As `docket.Docket.wait_for_strikes_loaded`."""
+        self.store.perform(strikes.load(self.keys, self.core.strikes))
 
     @contextmanager
     def redis(self) -> Generator[redis.Redis]:

@@ -13,12 +13,15 @@ from docket import __version__
 from tests.cli.conftest import Answer
 from tests.redis_server import RedisServer
 
-COMMANDS = {"worker", "snapshot", "clear", "workers", "tasks", "version"}
+COMMANDS = {"worker", "snapshot", "clear", "strike", "restore", "strikes", "workers", "tasks", "version"}
 
 CLIENT_COMMANDS = [
     ("snapshot",),
     ("snapshot", "--json"),
     ("clear",),
+    ("strike", "trace"),
+    ("restore", "trace"),
+    ("strikes",),
     ("workers",),
     ("workers", "ls"),
     ("workers", "for-task", "trace"),

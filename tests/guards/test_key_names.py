@@ -13,8 +13,8 @@ from tests.guards.tree import REPOSITORY, modules, plant
 ALLOWED = ("docket.store.keys",)
 
 WORDS = (
-    "runs|stream|queue|results|progress|state|concurrency|waiting|strikes|workers?|dead|generations|deferred|orphans"
-    "|tasks|timekeeper|signals"
+    "runs|stream|queue|results|progress|state|concurrency|waiting|strikes|held|workers?|dead|generations|deferred|orphans"
+    "|tasks|known|timekeeper|signals"
 )
 KEY = re.compile(rf"(?:^|[\w}}]):(?:{WORDS})(?=:|$)")
 

@@ -45,6 +45,7 @@ def test_every_key_without_expiry_and_owner_is_named(client, docket_name):
 def test_what_expires_or_is_owned_is_fine(client, docket_name):
     client.set(f"{docket_name}:results:a", "42", ex=60)
     client.set(f"{docket_name}:generations", "1")
+    client.sadd(f"{docket_name}:known", "f")
     client.zadd(f"{docket_name}:queue", {"later": 1})
     client.zadd(f"{docket_name}:dead", {"poison": 1})
     client.zadd(f"{docket_name}:workers", {"here/1": 1})

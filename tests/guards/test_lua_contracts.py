@@ -107,7 +107,12 @@ def test_repeated_arguments_begin_right_behind_the_named_ones(script: Script):
     """`items` are what a loop over ARGV takes: it must begin where the named arguments end."""
     text = (FOLDER / f"{script.name}.lua").read_text()
     first = 2 + len(script.arguments)
-    loops = [int(found) for found in re.findall(r"for i = (\d+), #ARGV|local next_argument = (\d+)", text) for found in found if found]
+    loops = [
+        int(found)
+        for found in re.findall(r"for i = (\d+), #ARGV|local next_argument = (\d+)", text)
+        for found in found
+        if found
+    ]
     if script.items:
         assert loops and set(loops) == {first}
     else:
@@ -124,7 +129,7 @@ def test_redis_can_compile_it(script: Script, redis_server):
 
 GOOD = {
     "_house.lua": "-- The names. Needs: prefix.\nlocal queue = prefix .. ':queue'\n",
-    "go.lua": '-- queued → running: it goes\nlocal stream_key = KEYS[1]\nlocal prefix = ARGV[1]\n'
+    "go.lua": "-- queued → running: it goes\nlocal stream_key = KEYS[1]\nlocal prefix = ARGV[1]\n"
     'local key = ARGV[2]\nlocal most = tonumber(ARGV[3])\n--@include "_house"\nreturn 1\n',
 }
 GO = Script("go", arguments=("key", "most"))
@@ -164,4 +169,6 @@ def test_a_difference_is_found(change: str, to: str, finding: str, tmp_path: Pat
 
 def test_undeclared_and_missing_files_are_found(tmp_path: Path):
     assert lua_contracts(_plant(tmp_path), ()) == ["go.lua is not declared in scripts.py"]
-    assert lua_contracts(_plant(tmp_path), (GO, Script("gone"))) == ["gone is declared, but there is no gone.lua"]
+    assert lua_contracts(_plant(tmp_path), (GO, Script("gone"))) == [
+        "gone is declared, but there is no gone.lua"
+    ]

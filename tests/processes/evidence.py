@@ -66,7 +66,7 @@ def wait_sync(seconds: float, key: str = TaskKey()) -> str:
 async def wait_for(path: str, key: str = TaskKey()) -> str:
     """Until there is such a file."""
     with running(key):
-        while not Path(path).exists():  # noqa: ASYNC110 - who makes the file is another process
+        while not Path(path).exists():
             await asyncio.sleep(0.01)
     return f"{os.getpid()}"
 

@@ -95,7 +95,8 @@ def test_what_had_not_begun_goes_back_without_blame(
 def test_a_poison_task_kills_three_processes_and_no_innocent(
     poison: Callable[[], None], docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
 ) -> None:
-    supervisor = supervise("--processes", "2", "--concurrency", "4")
+    # One worker, so that the innocents do run beside it.
+    supervisor = supervise("--processes", "1", "--concurrency", "8")
     go = tmp_path / "go"
     innocents = [docket.add(does.wait_for, key=f"innocent-{number}")(str(go)) for number in range(4)]
     for innocent in innocents:
@@ -109,6 +110,7 @@ def test_a_poison_task_kills_three_processes_and_no_innocent(
         innocent.get_result()
         innocent.sync()
         assert (innocent.state, innocent.crashes, innocent.attempt) == ("completed", 0, 1)
+        assert innocent.redelivered and len(evidence.began(innocent.key)) == 2
     assert len(evidence.began("poison")) == 3
     assert len({run["pid"] for run in evidence.began("poison")}) == 3
     cause = "SIGSEGV" if poison is does.segfault else "exited with status 1"

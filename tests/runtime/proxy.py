@@ -26,7 +26,11 @@ class LossyProxy:
         return f"unix://{self.socket_path}"
 
     def lose(
-        self, script: Script, times: int = 1, *, before_the_drop: Callable[[], Awaitable[object]] | None = None
+        self,
+        script: Script,
+        times: int = 1,
+        *,
+        before_the_drop: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """The replies to the next `times` calls of `script` are dropped together with their connections."""
         self._marks += [(script.sha.encode(), before_the_drop)] * times

@@ -165,9 +165,9 @@ async def test_the_next_body_of_a_cancelled_sync_task_begins_when_the_old_one_ha
         await docket.add("gate", key="k")("first")
         await gate.has_begun()
         await docket.cancel("k")
-        second = await (
-            docket.add("gate", key="k") if verb == "add" else docket.replace("gate", None, "k")
-        )("second")
+        second = await (docket.add("gate", key="k") if verb == "add" else docket.replace("gate", None, "k"))(
+            "second"
+        )
         assert second.disposition is Disposition.SCHEDULED
         third = await docket.add("gate", key="k")("third")
         assert third.disposition is Disposition.ALREADY_SCHEDULED

@@ -40,6 +40,11 @@ class Crew:
     def return_unbegun(self, claimed: Claimed) -> None:
         self.returned.append(claimed.entry)
 
+    def settled(self, key: str) -> None: ...
+
+    async def heed(self, version: bytes | None) -> None:
+        pass
+
     async def lapse(self) -> None:
         self.lapses += 1
         self.worker_id = f"w/{self.lapses + 1}"
@@ -68,7 +73,7 @@ class Ledger:
 
 def nothing(call: Call, rows: list[Any] | None = None, lapsed: int = 0) -> list[Any]:
     settled = int(call.arguments[6])
-    return [lapsed, b"1700000000000000", None, 1, 0, [1] * settled, rows or []]
+    return [lapsed, b"1700000000000000", None, 1, 0, [1] * settled, rows or [], b""]
 
 
 def a_claim(entry: str) -> list[bytes | None]:
@@ -132,7 +137,9 @@ async def test_a_delivery_that_arrives_while_the_pending_list_is_read_is_not_for
     await asyncio.wait_for(run, 3)
 
 
-async def test_settlements_that_gather_during_an_exchange_go_with_the_next(exchange: Exchange, ledger: Ledger):
+async def test_settlements_that_gather_during_an_exchange_go_with_the_next(
+    exchange: Exchange, ledger: Ledger
+):
     def settle_more(call: Call) -> Any:
         exchange.settle(row("d:2-0", "k2", COMPLETED_WITH_NONE))
         exchange.settle(row("d:3-0", "k3", COMPLETED_WITH_NONE))
@@ -195,13 +202,8 @@ async def test_a_busy_worker_needs_few_script_calls_for_each_task(docket: Docket
 
     async def calls() -> int:
         async with docket.redis() as redis:
-            info: bytes = await redis.execute_command("INFO", "commandstats")
-        text = info.decode()
-        return sum(
-            int(line.split("calls=")[1].split(",")[0])
-            for line in text.splitlines()
-            if line.startswith(("cmdstat_evalsha:", "cmdstat_eval:"))
-        )
+            told = await redis.info("commandstats")
+        return sum(told[name]["calls"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in told)
 
     async with Worker(docket, concurrency=100) as worker:
         before = await calls()
@@ -230,3 +232,65 @@ async def test_work_that_was_given_back_goes_first(docket: Docket):
         await finish(worker)
     assert order[:2] == ["interrupted", "interrupted"]
     assert order[2:] == [f"later {number}" for number in range(5)]
+
+
+async def test_a_due_moment_heard_during_an_exchange_is_not_overwritten_by_its_reply(
+    exchange: Exchange, ledger: Ledger
+):
+    """The script had run before the moment was scheduled: its "nothing is scheduled" is older than the signal."""
+    due_us = 1700000000000000 + 3_600_000_000
+
+    def hear_now(call: Call) -> Any:
+        exchange._schedule.hear(due_us)
+        exchange.wake()
+        return nothing(call)
+
+    ledger.script = [hear_now]
+    exchange.look()
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: ledger.calls)
+    await asyncio.sleep(0.05)
+    known = exchange._schedule.instant is not None
+    asked_again = len(ledger.calls) > 1
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+    assert known or asked_again
+
+
+@pytest.mark.parametrize("lane", ["", "r"])
+async def test_a_look_during_an_exchange_leads_to_another(exchange: Exchange, ledger: Ledger, lane: str):
+    def look_now(call: Call) -> Any:
+        exchange.look(lane)
+        return nothing(call)
+
+    ledger.script = [look_now]
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: len(ledger.calls) >= 2, 1)
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+
+
+async def test_a_suspect_called_out_during_an_exchange_is_looked_for(crew: Crew, ledger: Ledger):
+    exchange = Exchange(
+        ledger,  # type: ignore[arg-type]
+        Keys("d"),
+        crew,
+        Claims(5),
+        Schedule(0.25),
+        Outage(0.1),
+        batch=100,
+        free_threads=lambda: 5,
+        quarantine=False,
+        suspects=True,
+    )
+
+    def look_now(call: Call) -> Any:
+        assert call.arguments[3] == "s"
+        exchange.look("s")
+        return nothing(call)
+
+    ledger.script = [look_now]
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: sum(call.arguments[3] == "s" for call in ledger.calls) >= 2, 1)
+    exchange.finish()
+    await asyncio.wait_for(run, 3)

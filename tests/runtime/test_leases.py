@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from docket import Docket, Execution, Worker
+from docket.context import current_execution
+from docket.store import scripts
 from docket.store.ledger import lease_ms, renewal_interval
 from docket_runtime.leases import LeaseKeeper
 from tests.redis_server import RedisServer
@@ -116,12 +118,10 @@ async def test_a_lapsed_lease_is_redelivered_once_and_its_late_settlement_change
 
     async def body(name: str) -> str:
         gate = first if not begun else second
-        execution: Execution = CURRENT.get()
+        execution: Execution = current_execution.get()
         begun.append((execution.worker or "", execution.redelivered, execution.attempt))
         await gate(name)
         return f"by {execution.worker}"
-
-    from docket.context import current_execution as CURRENT  # noqa: N812
 
     async with running(docket, name="late", redelivery_timeout=SHORT) as late:
         execution = await docket.add(body, key="k")("x")
@@ -144,7 +144,9 @@ async def test_a_lapsed_lease_is_redelivered_once_and_its_late_settlement_change
     assert "lapsed" in caplog.text
 
 
-async def test_a_fenced_failure_does_not_overwrite_a_success(docket: Docket, docket_name: str, redis_url: str):
+async def test_a_fenced_failure_does_not_overwrite_a_success(
+    docket: Docket, docket_name: str, redis_url: str
+):
     gate = Gate()
     runs: Counter[str] = Counter()
 
@@ -192,7 +194,7 @@ async def test_a_worker_whose_lease_lapsed_goes_on_working_under_another_id(dock
         before = worker.worker_id
         async with docket.redis() as redis:
             await redis.zadd(docket.keys.workers, {before: 1})
-        await work_off(docket, redelivery_timeout=SHORT, name="sweeper")
+        await docket.store.ask(scripts.sweep(docket.keys, 3))
         executions = [await docket.add(note)(number) for number in range(1, 20)]
         for execution in executions:
             await execution.get_result(timeout=LIMIT)
@@ -230,8 +232,6 @@ async def test_what_an_idle_worker_is_given_after_its_lease_lapsed_is_not_lost(d
         await until(lambda: worker.exchange.reading and worker._reader._client_id is not None)
         async with docket.redis() as redis:
             await redis.zadd(docket.keys.workers, {worker.worker_id: 1})
-        from docket.store import scripts
-
         await docket.store.ask(scripts.sweep(docket.keys, 3))
         executions = [await docket.add(note)(number) for number in range(3)]
         for execution in executions:
@@ -271,8 +271,6 @@ async def test_an_outage_shorter_than_the_redelivery_timeout_runs_nothing_twice(
 
 
 async def test_the_keeper_renews_until_it_is_closed(docket: Docket):
-    from docket.store import scripts
-
     await docket.store.ask(
         scripts.enlist(docket.keys, "w/1", lease_ms=300, host="h", process="p", concurrency=1, tasks=())
     )
@@ -293,8 +291,6 @@ async def test_the_keeper_renews_until_it_is_closed(docket: Docket):
 
 
 async def test_whoever_is_vouched_for_does_not_renew(docket: Docket):
-    from docket.store import scripts
-
     await docket.store.ask(
         scripts.enlist(docket.keys, "w/1", lease_ms=60_000, host="h", process="p", concurrency=1, tasks=())
     )
@@ -318,10 +314,10 @@ async def test_whoever_is_vouched_for_does_not_renew(docket: Docket):
 
 
 async def test_a_lease_is_renewed_for_who_is_on_the_roll_and_for_nobody_else(docket: Docket):
-    from docket.store import scripts
-
     await docket.store.ask(
-        scripts.enlist(docket.keys, "a/1", lease_ms=60_000, host="h", process="p", concurrency=1, tasks=("t",))
+        scripts.enlist(
+            docket.keys, "a/1", lease_ms=60_000, host="h", process="p", concurrency=1, tasks=("t",)
+        )
     )
     assert await docket.store.ask(scripts.renew(docket.keys, ["a/1", "b/2", "a/1"], 60_000)) == [1, 0, 1]
     async with docket.redis() as redis:

@@ -52,7 +52,13 @@ GARBAGE: dict[str, dict[Any, Any]] = {
     "an empty key": {"k": "", "g": "1"},
     "no generation": {"k": "nobody"},
     "a megabyte": {"k": "x" * (1 << 20)},
-    "the reference's fields": {"key": "a", "function": "f", "args": b"\x80\x05", "kwargs": b"", "when": "now"},
+    "the reference's fields": {
+        "key": "a",
+        "function": "f",
+        "args": b"\x80\x05",
+        "kwargs": b"",
+        "when": "now",
+    },
 }
 
 
@@ -427,7 +433,9 @@ async def test_a_logged_argument_whose_repr_raises_is_shown_as_such(
     assert "hunter2" not in caplog.text
 
 
-async def test_an_unknown_task_waits_for_a_worker_that_knows_it(docket: Docket, docket_name: str, redis_url: str):
+async def test_an_unknown_task_waits_for_a_worker_that_knows_it(
+    docket: Docket, docket_name: str, redis_url: str
+):
     async with Docket(docket_name, redis_url) as other:
         execution = await other.add("appears later")(20)
         await work_off(docket)
@@ -473,7 +481,9 @@ async def test_a_fallback_task_is_given_what_nobody_knows(docket: Docket):
     assert await execution.get_result(timeout=LIMIT) == "taken care of"
 
 
-async def test_a_task_called_wrongly_by_name_fails_with_a_type_error(docket: Docket, docket_name: str, redis_url: str):
+async def test_a_task_called_wrongly_by_name_fails_with_a_type_error(
+    docket: Docket, docket_name: str, redis_url: str
+):
     async def takes_one(one: int) -> None: ...
 
     async with Docket(docket_name, redis_url) as stranger:

@@ -18,8 +18,7 @@ LIMIT = timedelta(seconds=8)
 
 async def commands(docket: Docket) -> int:
     async with docket.redis() as redis:
-        info: bytes = await redis.execute_command("INFO", "stats")
-    return int(info.split(b"total_commands_processed:")[1].split()[0])
+        return (await redis.info("stats"))["total_commands_processed"]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

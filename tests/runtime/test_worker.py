@@ -261,7 +261,9 @@ async def test_all_slots_are_used_and_never_more(docket: Docket):
     docket.register(gate, names=["gate"])
     docket.register(sync_gate, names=["sync"])
     async with running(docket, concurrency=7):
-        await docket.add_many([docket.call("gate")() for _ in range(10)] + [docket.call("sync")() for _ in range(10)])
+        await docket.add_many(
+            [docket.call("gate")() for _ in range(10)] + [docket.call("sync")() for _ in range(10)]
+        )
         await until(lambda: gate.inside + sync_gate.inside == 7)
         await asyncio.sleep(0.05)
         assert gate.inside + sync_gate.inside == 7
@@ -312,7 +314,15 @@ async def test_tasks_see_their_surroundings(docket: Docket):
         execution: Execution = CurrentExecution(), key: str = TaskKey(),
     ) -> None:  # fmt: skip
         assert isinstance(client, Docket)
-        seen.append((client.name, worker.name, execution.key, key, threading.current_thread() is threading.main_thread()))
+        seen.append(
+            (
+                client.name,
+                worker.name,
+                execution.key,
+                key,
+                threading.current_thread() is threading.main_thread(),
+            )
+        )
 
     def looks_sync(
         client: blocking.Docket = CurrentDocket(), worker: Worker = CurrentWorker(),  # type: ignore[assignment]
@@ -321,7 +331,15 @@ async def test_tasks_see_their_surroundings(docket: Docket):
         assert isinstance(client, blocking.Docket) and isinstance(execution, blocking.Execution)
         execution.sync()
         assert execution.state == "running"
-        seen.append((client.name, worker.name, execution.key, key, threading.current_thread() is threading.main_thread()))
+        seen.append(
+            (
+                client.name,
+                worker.name,
+                execution.key,
+                key,
+                threading.current_thread() is threading.main_thread(),
+            )
+        )
 
     await docket.add(looks, key="a")()
     await docket.add(looks_sync, key="b")()

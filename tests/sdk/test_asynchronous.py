@@ -66,9 +66,7 @@ async def test_replies_are_not_mixed_up_when_requests_are_cancelled_half_way(doc
 
 async def test_three_hundred_adds_at_once_take_few_connections(docket: Docket):
     before = await clients(docket)
-    executions = await asyncio.gather(
-        *(docket.add("trace", key=f"k{number}")("x") for number in range(300))
-    )
+    executions = await asyncio.gather(*(docket.add("trace", key=f"k{number}")("x") for number in range(300)))
     assert len({each.key for each in executions}) == 300
     assert await clients(docket) - before <= 8
     assert len((await docket.snapshot()).future) == 300
@@ -76,9 +74,7 @@ async def test_three_hundred_adds_at_once_take_few_connections(docket: Docket):
 
 
 async def test_a_hundred_and_fifty_waiters_take_few_connections(docket: Docket):
-    executions = await docket.add_many(
-        [docket.call("trace", key=f"k{number}")("x") for number in range(150)]
-    )
+    executions = await docket.add_many([docket.call("trace", key=f"k{number}")("x") for number in range(150)])
     before = await clients(docket)
     waiting = [asyncio.create_task(each.get_result(timeout=timedelta(seconds=10))) for each in executions]
     while not docket.store.listener._confirmed or len(docket.store.listener._confirmed) < 150:

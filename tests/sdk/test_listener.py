@@ -59,7 +59,9 @@ async def test_coming_and_going_in_a_storm_leaves_everybody_served(store: AsyncS
 
     async def comes_and_goes(number: int) -> None:
         for turn in range(5):
-            subscription = await store.listener.subscribe((f"t:{generator.randrange(6)}", f"own:{number}:{turn}"))
+            subscription = await store.listener.subscribe(
+                (f"t:{generator.randrange(6)}", f"own:{number}:{turn}")
+            )
             for _ in range(generator.randrange(12)):
                 await asyncio.sleep(0)
             await subscription.close()
@@ -124,7 +126,9 @@ async def test_channels_of_one_subscription_are_confirmed_together(store: AsyncS
     await both.close()
 
 
-async def test_a_waiter_that_anyio_gave_up_on_leaves_the_connection_to_the_next(docket: Docket, store: AsyncStore):
+async def test_a_waiter_that_anyio_gave_up_on_leaves_the_connection_to_the_next(
+    docket: Docket, store: AsyncStore
+):
     """In a cancelled scope of anyio every further await is cancelled as well, those of the clean-up included."""
     execution = await docket.add("trace", key="k")("x")
     for seconds in (0.0, 0.001, 0.002, 0.005, 0.02):

@@ -65,7 +65,9 @@ ORDINARY: list[BaseException] = [
 ]
 
 
-@pytest.mark.parametrize("error", ORDINARY, ids=lambda error: f"{type(error).__module__}.{type(error).__name__}")
+@pytest.mark.parametrize(
+    "error", ORDINARY, ids=lambda error: f"{type(error).__module__}.{type(error).__name__}"
+)
 async def test_an_exception_comes_back_as_itself(docket: Docket, error: BaseException):
     async def raises() -> None:
         raise error
@@ -100,7 +102,20 @@ async def test_an_exception_that_cannot_be_rebuilt_says_what_it_was(docket: Dock
 
 @pytest.mark.parametrize(
     "value",
-    [None, 0, "", b"", False, (), {"a": [1, {2}]}, datetime.now(UTC), Local.A, "\ud800", float("inf"), b"\0" * 10],
+    [
+        None,
+        0,
+        "",
+        b"",
+        False,
+        (),
+        {"a": [1, {2}]},
+        datetime.now(UTC),
+        Local.A,
+        "\ud800",
+        float("inf"),
+        b"\0" * 10,
+    ],
     ids=repr,
 )
 async def test_a_result_comes_back_as_it_was(docket: Docket, value: Any):

@@ -6,6 +6,7 @@ from docket.dependencies.contextual import (
     CurrentDocket,
     CurrentExecution,
     CurrentWorker,
+    Progress,
     TaskKey,
     TaskLogger,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "CallArgument",
     "Cron",
     "Perpetual",
+    "Progress",
     "Timeout",
     "CurrentDocket",
     "CurrentExecution",

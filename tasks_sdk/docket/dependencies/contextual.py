@@ -13,6 +13,7 @@ from docket.dependencies.base import Dependency
 if TYPE_CHECKING:
     from docket.docket import Docket
     from docket.execution import Execution
+    from docket.progress import ExecutionProgress
 
 
 class AmbientDocket(Dependency):
@@ -35,6 +36,10 @@ class AmbientLogger(Dependency):
     """A logger that says which task, key and worker speaks."""
 
 
+class AmbientProgress(Dependency):
+    """The progress of the execution; in a sync task its blocking skin."""
+
+
 def CurrentDocket() -> Docket:
     """The docket that this task runs on. A sync task is given a `docket.sync.Docket`."""
     return cast("Docket", AmbientDocket())
@@ -48,6 +53,11 @@ def CurrentWorker() -> Any:
 def CurrentExecution() -> Execution:
     """This execution. A sync task is given a `docket.sync.Execution`."""
     return cast("Execution", AmbientExecution())
+
+
+def Progress() -> ExecutionProgress:
+    """How this execution reports how far it has come. A sync task is given a `docket.sync.ExecutionProgress`."""
+    return cast("ExecutionProgress", AmbientProgress())
 
 
 def TaskKey() -> str:

@@ -10,22 +10,47 @@ from docket.dependencies.base import Dependency
 from docket.errors import ForcedRetry
 
 
+_FIRST_PAUSE = timedelta(seconds=1)
+_LONGEST_PAUSE = timedelta(seconds=64)
+
+
 class Retry(Dependency):
     """A failed attempt is followed by another one, `delay` later, until there were `attempts` in all (None: no end).
 
+    Given `minimum_delay` or `maximum_delay` instead, the pause doubles after each attempt, as with `ExponentialRetry`.
     Inside the task, `attempt` counts from 1; `after` and `at` end the attempt and say when the next one is.
     """
 
     single = True
 
-    def __init__(self, attempts: int | None = 1, delay: timedelta = timedelta(0)) -> None:
+    def __init__(
+        self,
+        attempts: int | None = 1,
+        delay: timedelta | None = None,
+        *,
+        minimum_delay: timedelta | None = None,
+        maximum_delay: timedelta | None = None,
+    ) -> None:
         if attempts is not None and attempts < 1:
             raise ValueError(f"expected attempts to be at least 1 (or None for no limit), got {attempts}")
-        if delay < timedelta(0):
+        doubles = minimum_delay is not None or maximum_delay is not None
+        if doubles and delay is not None:
+            raise ValueError("expected delay, or minimum_delay and maximum_delay, got both")
+        if delay is not None and delay < timedelta(0):
             raise ValueError(f"expected delay to be zero or more, got {delay}")
         self.attempts = attempts
-        self.delay = delay
+        self.minimum_delay = minimum_delay if minimum_delay is not None else _FIRST_PAUSE
+        self.maximum_delay = maximum_delay if maximum_delay is not None else _LONGEST_PAUSE
+        if not doubles:
+            self.minimum_delay = self.maximum_delay = delay or timedelta(0)
+        self.delay = self.minimum_delay
         self.attempt = 1
+        if self.minimum_delay < timedelta(0):
+            raise ValueError(f"expected minimum_delay to be zero or more, got {self.minimum_delay}")
+        if self.maximum_delay < self.minimum_delay:
+            raise ValueError(
+                f"expected maximum_delay to be at least minimum_delay ({self.minimum_delay}), got {self.maximum_delay}"
+            )
 
     @classmethod
     def forever(cls, delay: timedelta = timedelta(0)) -> Self:
@@ -33,7 +58,10 @@ class Retry(Dependency):
 
     def pause_after(self, attempt: int) -> timedelta:
         """How long to wait after this attempt has failed."""
-        return self.delay
+        doublings = min(attempt - 1, 62)
+        if self.minimum_delay and self.maximum_delay / self.minimum_delay <= 2**doublings:
+            return self.maximum_delay
+        return self.minimum_delay * 2**doublings
 
     def for_attempt(self, attempt: int) -> Self:
         """A copy that a task may hold; the statement in the signature is shared by all its runs."""
@@ -62,25 +90,11 @@ class ExponentialRetry(Retry):
     def __init__(
         self,
         attempts: int | None = 1,
-        minimum_delay: timedelta = timedelta(seconds=1),
-        maximum_delay: timedelta = timedelta(seconds=64),
+        minimum_delay: timedelta = _FIRST_PAUSE,
+        maximum_delay: timedelta = _LONGEST_PAUSE,
     ) -> None:
-        super().__init__(attempts, minimum_delay)
-        if maximum_delay < minimum_delay:
-            raise ValueError(
-                f"expected maximum_delay to be at least minimum_delay ({minimum_delay}), got {maximum_delay}"
-            )
-        self.minimum_delay = minimum_delay
-        self.maximum_delay = maximum_delay
+        super().__init__(attempts, minimum_delay=minimum_delay, maximum_delay=maximum_delay)
 
     @classmethod
-    def forever(
-        cls, delay: timedelta = timedelta(seconds=1), maximum_delay: timedelta = timedelta(seconds=64)
-    ) -> Self:
+    def forever(cls, delay: timedelta = _FIRST_PAUSE, maximum_delay: timedelta = _LONGEST_PAUSE) -> Self:
         return cls(None, delay, maximum_delay)
-
-    def pause_after(self, attempt: int) -> timedelta:
-        doublings = min(attempt - 1, 62)
-        if self.minimum_delay and self.maximum_delay / self.minimum_delay <= 2**doublings:
-            return self.maximum_delay
-        return self.minimum_delay * 2**doublings

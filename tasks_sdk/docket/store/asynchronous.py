@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError
 
-from docket.store.connect import BROKEN, REPLY_TIMEOUT, Address, async_client, is_final, translating
+from docket.errors import AuthenticationFailed
+from docket.store.connect import (
+    BROKEN,
+    REPLY_TIMEOUT,
+    Address,
+    async_client,
+    is_final,
+    translated,
+    translating,
+)
 from docket.store.listener import Listener, Subscription
-from docket.store.requests import Commands, NextEvent, Operation
+from docket.store.requests import Attempt, Commands, Emit, NextEvent, Operation, Stream
 from docket.store.scripts import Call
 
 T = TypeVar("T")
@@ -41,6 +51,37 @@ class AsyncStore:
                         if subscription is None:
                             subscription = await self.listener.subscribe(request.channels)
                         reply = await subscription.next(request.timeout)
+                    else:
+                        reply = await self.ask(request)
+        finally:
+            if subscription is not None:
+                await subscription.close()
+
+    async def stream(self, stream: Stream[None]) -> AsyncGenerator[Any]:
+        """What a stream emits. ConnectionFailed as from `perform`."""
+        subscription: Subscription | None = None
+        reply: Any = None
+        try:
+            while True:
+                try:
+                    request = stream.send(reply)
+                except StopIteration:
+                    return
+                reply = None
+                if isinstance(request, Emit):
+                    yield request.item
+                    continue
+                with translating(self.address.url):
+                    if isinstance(request, NextEvent):
+                        if subscription is None:
+                            subscription = await self.listener.subscribe(request.channels)
+                        reply = await subscription.next(request.timeout)
+                    elif isinstance(request, Attempt):
+                        try:
+                            reply = await self.ask(request.call)
+                        except BROKEN as error:
+                            if isinstance(translated(error, self.address.url), AuthenticationFailed):
+                                raise
                     else:
                         reply = await self.ask(request)
         finally:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator
 from typing import Any, TypeVar, cast
 
 import redis
 from redis.exceptions import NoScriptError
 
 from docket import clock
-from docket.store.connect import BROKEN, Address, blocking_client, is_final, translating
-from docket.store.requests import SUBSCRIBED, Commands, NextEvent, Operation
+from docket.errors import AuthenticationFailed
+from docket.store.connect import BROKEN, Address, blocking_client, is_final, translated, translating
+from docket.store.requests import SUBSCRIBED, Attempt, Commands, Emit, NextEvent, Operation, Stream
 from docket.store.scripts import Call
 
 T = TypeVar("T")
+
+_BETWEEN_TRIES = 0.2
 
 
 class BlockingStore:
@@ -48,6 +53,37 @@ class BlockingStore:
             if listening is not None:
                 listening.close()
 
+    def stream(self, stream: Stream[None]) -> Generator[Any]:
+        """What a stream emits. ConnectionFailed as from `perform`."""
+        listening: _Listening | None = None
+        reply: Any = None
+        try:
+            while True:
+                try:
+                    request = stream.send(reply)
+                except StopIteration:
+                    return
+                reply = None
+                if isinstance(request, Emit):
+                    yield request.item
+                    continue
+                with translating(self.address.url):
+                    if isinstance(request, NextEvent):
+                        if listening is None:
+                            listening = _Listening(self._quiet_client, request.channels)
+                        reply = listening.next(request.timeout)
+                    elif isinstance(request, Attempt):
+                        try:
+                            reply = self.ask(request.call)
+                        except BROKEN as error:
+                            if isinstance(translated(error, self.address.url), AuthenticationFailed):
+                                raise
+                    else:
+                        reply = self.ask(request)
+        finally:
+            if listening is not None:
+                listening.close()
+
     def ask(self, request: Call | Commands) -> Any:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""
         try:
@@ -75,16 +111,26 @@ class BlockingStore:
 
 
 class _Listening:
+    """One thread's subscription; comes back by itself when its connection breaks."""
+
     def __init__(self, client: Any, channels: tuple[str, ...]) -> None:
-        self._pubsub: Any = client.pubsub()
-        self._pubsub.subscribe(*channels)
-        self._unconfirmed = len(channels)
+        self._client = client
+        self._channels = channels
+        self._pubsub: Any = None
+        self._unconfirmed = 0
+        self._connect()
+
+    def _connect(self) -> Any:
+        self._unconfirmed = len(self._channels)
+        self._pubsub = self._client.pubsub()
+        self._pubsub.subscribe(*self._channels)
+        return self._pubsub
 
     def next(self, timeout: float | None) -> tuple[str, bytes] | object | None:
         until = None if timeout is None else clock.monotonic() + timeout
         while True:
             left = None if until is None else max(0.0, until - clock.monotonic())
-            message = self._pubsub.get_message(timeout=left)
+            message = self._message(left)
             if message is None:
                 if until is not None and clock.monotonic() >= until:
                     return None
@@ -95,8 +141,18 @@ class _Listening:
                 if self._unconfirmed == 0:
                     return SUBSCRIBED
 
+    def _message(self, timeout: float | None) -> Any:
+        try:
+            return (self._pubsub or self._connect()).get_message(timeout=timeout)
+        except BROKEN:
+            self.close()
+            time.sleep(_BETWEEN_TRIES if timeout is None else min(_BETWEEN_TRIES, timeout))
+            return None
+
     def close(self) -> None:
-        self._pubsub.close()
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            pubsub.close()
 
 
 def run_script(client: Any, call: Call) -> Any:

@@ -52,7 +52,7 @@ class Keys:
         return f"{self.prefix}:results:{key}"
 
     def progress(self, key: str) -> str:
-        """hash · progress of a running execution; deleted when it ends."""
+        """hash · progress of a running execution; deleted when that run ends or is given to another worker."""
         return f"{self.prefix}:progress:{key}"
 
     @property
@@ -88,14 +88,25 @@ class Keys:
         return f"{self.prefix}:tasks:{task}"
 
     @property
+    def known(self) -> str:
+        """set · every task name that a worker ever enlisted with; never expires, and holds no more than there are names."""
+        return f"{self.prefix}:known"
+
+    @property
     def timekeeper(self) -> str:
         """string · the worker that wakes exactly at the next due time; expires after a minute."""
         return f"{self.prefix}:timekeeper"
 
     @property
     def strikes(self) -> str:
-        """stream · the rules of what must not run, replayed by everyone."""
+        """stream · the rules of what must not run: those in effect and no others. Read whole by whoever judges by an
+        older version of it."""
         return f"{self.prefix}:strikes"
+
+    def held(self, rule: str) -> str:
+        """zset · what the rule of this id holds: key by due time in microseconds. Written when a claim is settled as
+        held; goes to the queue when the rule is lifted."""
+        return f"{self.prefix}:held:{rule}"
 
     def state_channel(self, key: str) -> str:
         """channel · state events of one execution, in the documented JSON."""
@@ -104,6 +115,10 @@ class Keys:
     def progress_channel(self, key: str) -> str:
         """channel · progress events of one execution, in the documented JSON."""
         return f"{self.prefix}:progress:{key}"
+
+    def marks(self, observer: str) -> str:
+        """channel · where one observer's look at an execution stands among the events that the observer hears."""
+        return f"{self.prefix}:marks:{observer}"
 
     @property
     def signals(self) -> str:

@@ -31,10 +31,26 @@ class NextEvent:
     timeout: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call of somebody who can wait: the reply is `None` while Redis cannot be reached."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Something for whoever iterates over the stream; the reply is `None`, when the next one is asked for."""
+
+    item: Any
+
+
 SUBSCRIBED = object()
 
 Request: TypeAlias = Call | Commands | NextEvent
 Operation: TypeAlias = Generator[Request, Any, T]
+Stream: TypeAlias = Generator[Request | Attempt | Emit, Any, T]
+"""Like an operation, but it has something to tell on the way."""
 
 
 def read(*command: Argument) -> Operation[Any]:

@@ -50,7 +50,11 @@ class Call:
     repeatable: bool = True
 
 
-SCHEDULE = Script("schedule", items=("verb", "key", "name", "body", "when_us", "ttl_ms", "inside", "request"))
+SCHEDULE = Script(
+    "schedule",
+    arguments=("judged_by",),
+    items=("verb", "key", "name", "body", "when_us", "ttl_ms", "inside", "request"),
+)
 EXCHANGE = Script(
     "exchange",
     arguments=(
@@ -78,6 +82,15 @@ HAND_OVER = Script(
 SWEEP = Script("sweep", arguments=("max_crashes",))
 RETRY_DEAD = Script("retry_dead", arguments=("key",))
 PURGE_DEAD = Script("purge_dead", arguments=("most",), items=("key",))
+STRIKE = Script(
+    "strike",
+    arguments=("judged_by", "func", "parameter", "operator", "hold", "value"),
+    items=("lifted",),
+)
+STRIKES = Script("strikes")
+PROGRESS = Script("progress", arguments=("key", "entry", "verb", "value", "request"))
+OBSERVE = Script("observe", arguments=("key", "observer", "mark"))
+ADVANCE = Script("advance", arguments=("by_us",))
 
 ALL = (
     SCHEDULE,
@@ -92,16 +105,25 @@ ALL = (
     SWEEP,
     RETRY_DEAD,
     PURGE_DEAD,
+    STRIKE,
+    STRIKES,
+    PROGRESS,
+    OBSERVE,
+    ADVANCE,
 )
 
 
-def schedule(keys: Keys, rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int]]) -> Call:
-    """Each row: verb (`add` or `replace`), key, name, body, when_us (None: now), ttl_ms, entry it is asked from, and a
-    number that tells this request from others: sent twice because a reply was lost, it takes place once.
+def schedule(
+    keys: Keys, judged_by: bytes, rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int]]
+) -> Call:
+    """`judged_by`: the version of the rules that let these calls pass. Each row: verb (`add` or `replace`), key, name,
+    body, when_us (None: now), ttl_ms, entry it is asked from, and a number that tells this request from others: sent
+    twice because a reply was lost, it takes place once.
 
-    Replies a row each: `scheduled` or `already`, generation, state, when_us.
+    Replies a row each: `scheduled` or `already`, generation, state, when_us. Or `stale` alone: the rules are
+    others now, and nothing was done.
     """
-    arguments: list[str | bytes | int] = [keys.prefix]
+    arguments: list[str | bytes | int] = [keys.prefix, judged_by]
     kept = True
     for verb, key, name, body, when_us, ttl_ms, inside, request in rows:
         arguments += (verb, key, name, body, "" if when_us is None else when_us, ttl_ms, inside, request)
@@ -123,7 +145,7 @@ def exchange(
     """Settle `(entry, key, outcome, a, b)`, promote, claim `free` from `lanes` and every `(entry, key)` delivered.
 
     Replies: lapsed, now_us, next due_us or None, whether this worker is the timekeeper, census or None, a verdict for
-    each settlement (1 settled, 0 refused, 2 superseded), rows of claims.
+    each settlement (1 settled, 0 refused, 2 superseded), rows of claims, the version of the strikes in effect.
     """
     arguments: list[str | bytes | int] = [
         keys.prefix,
@@ -204,3 +226,38 @@ def retry_dead(keys: Keys, key: str) -> Call:
 def purge_dead(keys: Keys, dead: Iterable[str] = (), most: int = 1000) -> Call:
     """Forget these dead letters, or the `most` oldest. Replies how many went."""
     return Call(PURGE_DEAD, keys.stream, [keys.prefix, most, *dead])
+
+
+def progress(keys: Keys, key: str, entry: str, verb: str, value: str | int, request: str) -> Call:
+    """`verb`: `total`, `increment`, `message` or `silence`. `entry`: the delivery that reports; empty: somebody outside.
+
+    Replies current, total, message and updated_at, or None: that delivery does not run (any more), or keeps nothing.
+    """
+    return Call(PROGRESS, keys.stream, [keys.prefix, key, entry, verb, value, request])
+
+
+def observe(keys: Keys, key: str, observer: str, mark: str) -> Call:
+    """Replies `live` with the state event and the progress event, or `unkept` or `gone`; with `live`, `mark` is published
+    on `keys.marks(observer)` in the same moment."""
+    return Call(OBSERVE, keys.stream, [keys.prefix, key, observer, mark])
+
+
+def advance(keys: Keys, by_us: int) -> Call:
+    """Replies how many executions were moved. Sent twice it would move them twice."""
+    return Call(ADVANCE, keys.stream, [keys.prefix, by_us], repeatable=False)
+
+
+def strikes(keys: Keys) -> Call:
+    """Replies the version of the rules in effect, and their entries."""
+    return Call(STRIKES, keys.stream, [keys.prefix])
+
+
+def strike(
+    keys: Keys, judged_by: bytes, lifted: Iterable[str], rule: tuple[str, str, str, str, bytes] | None
+) -> Call:
+    """The rules `lifted` (their ids) go, and `rule` comes: function, parameter, operator, whether it holds, value.
+
+    Replies the version that is in effect now, or `stale`: it was not `judged_by` any more, and nothing was done.
+    """
+    added = ("", "", "", "", b"") if rule is None else rule
+    return Call(STRIKE, keys.stream, [keys.prefix, judged_by, *added, *lifted])

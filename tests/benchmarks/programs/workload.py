@@ -54,7 +54,7 @@ async def hold(number: int, folder: str) -> None:
     """Writes down who runs it, and runs until there is a file that says it may end."""
     with open(os.path.join(folder, f"{number}.runs"), "a") as runs:
         runs.write(f"{os.getpid()} {time.monotonic()}\n")
-    while not os.path.exists(os.path.join(folder, f"{number}.go")):  # noqa: ASYNC110 - it comes from another process
+    while not os.path.exists(os.path.join(folder, f"{number}.go")):
         await asyncio.sleep(0.01)
 
 

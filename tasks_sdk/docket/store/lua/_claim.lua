@@ -16,9 +16,13 @@ local function claim_one(entry, key)
     return set_garbage_aside(entry, key, "not an entry of a docket: it names no key")
   end
   local r = redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
-    "redelivered", "crashes", "ttl_ms", "worker")
+    "redelivered", "crashes", "ttl_ms", "worker", "busy")
   if not r[1] then
     return set_garbage_aside(entry, key, "no record of the execution '" .. key .. "' exists")
+  elseif r[12] == entry then
+    -- It was claimed, the reply was lost, and meanwhile the key was cancelled or replaced: nobody ran it, nobody will.
+    release(key)
+    return take_out(entry)
   elseif r[2] ~= entry then
     return take_out(entry)
   elseif r[1] == "running" and r[11] == worker_id then

@@ -1,4 +1,4 @@
--- State events in the documented JSON, all eight fields each time. Needs: _house.
+-- Events in the documented JSON: of states (all eight fields each time), of progress. Needs: _house.
 local dates = {}
 
 -- Days since 1970 → "2025-01-15" (Howard Hinnant, chrono-compatible low-level date algorithms)
@@ -41,9 +41,19 @@ local function quoted_name(worker_id)
   return cjson.encode((string.gsub(worker_id, "/[^/]*$", "")))
 end
 
-local function announce(key, state, when_us, name, started, completed, problem)
-  redis.call("PUBLISH", state_channel .. key,
-    '{"type":"state","key":' .. cjson.encode(key) .. ',"state":"' .. state .. '","when":' .. moment(when_us)
+local function state_event(key, state, when_us, name, started, completed, problem)
+  return '{"type":"state","key":' .. cjson.encode(key) .. ',"state":"' .. state .. '","when":' .. moment(when_us)
     .. ',"worker":' .. name .. ',"started_at":' .. started .. ',"completed_at":' .. completed
-    .. ',"error":' .. (problem and cjson.encode(problem) or "null") .. "}")
+    .. ',"error":' .. (problem and cjson.encode(problem) or "null") .. "}"
+end
+
+local function announce(key, state, when_us, name, started, completed, problem)
+  redis.call("PUBLISH", state_channel .. key, state_event(key, state, when_us, name, started, completed, problem))
+end
+
+-- `p`: current, total, message, updated_at as the hash has them
+local function progress_event(key, p)
+  return '{"type":"progress","key":' .. cjson.encode(key) .. ',"current":' .. (p[1] or "0") .. ',"total":'
+    .. (p[2] or "100") .. ',"message":' .. (p[3] and cjson.encode(p[3]) or "null")
+    .. ',"updated_at":' .. (p[4] and cjson.encode(p[4]) or "null") .. "}"
 end

@@ -5,7 +5,7 @@
 local function give_over(entry, key, cause, begun, tally)
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "entry", "busy", "generation", "crashes", "when_us", "ttl_ms", "worker",
-    "started_us")
+    "started_us", "progress")
   if r[3] == entry then
     return release(key)
   elseif r[2] ~= entry then
@@ -32,6 +32,10 @@ local function give_over(entry, key, cause, begun, tally)
     return
   end
   redis.call("HSET", record, "state", "queued", "entry", put_in_line(lane, key, r[4]))
+  redis.call("HDEL", record, "worker", "started_us")
+  if r[10] then
+    forget_progress(key)
+  end
   if r[7] ~= "0" and r[1] == "running" then
     announce(key, "queued", r[6], "null", "null", "null")
   end

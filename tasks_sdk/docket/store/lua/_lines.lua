@@ -23,6 +23,16 @@ local function in_line(entry)
   return stream and #redis.call("XRANGE", stream, id, id) > 0
 end
 
+-- What is held stands in the set of the rule that holds it and, when that is lifted, in the queue until it is promoted.
+local function leave_hold(key, rule)
+  redis.call("ZREM", held_by .. rule, key)
+  redis.call("ZREM", queue_key, key)
+end
+
+local function is_held(key, rule)
+  return redis.call("ZSCORE", held_by .. rule, key) or redis.call("ZSCORE", queue_key, key)
+end
+
 -- Ended records live for the time their client asked for; zero means that nothing remains.
 local function let_expire(key, ttl_ms)
   if tonumber(ttl_ms or 0) > 0 then
@@ -32,9 +42,19 @@ local function let_expire(key, ttl_ms)
   end
 end
 
+-- Progress belongs to the run that reports it: the next one begins at nothing, and whoever watches is told so.
+local function forget_progress(key)
+  redis.call("HDEL", runs .. key, "progress")
+  if redis.call("DEL", progress .. key) == 1 then
+    redis.call("PUBLISH", progress .. key, progress_event(key, {}))
+  end
+end
+
 -- any → failed, kept without expiry until somebody retries or purges it
 local function set_aside(key, cause, when_us, worker_id, started_us)
   redis.call("HSET", runs .. key, "state", "failed", "error", cause, "completed_us", now_text, "dead", "1")
+  redis.call("HDEL", runs .. key, "progress")
+  redis.call("DEL", progress .. key)
   redis.call("PERSIST", runs .. key)
   redis.call("ZADD", dead_key, now_text, key)
   announce(key, "failed", when_us, quoted_name(worker_id), moment(started_us), now_moment, cause)

@@ -34,21 +34,23 @@ local function retry(key, r, delay_us, counted)
   if counted then
     redis.call("HSET", runs .. key, "attempt", (tonumber(r[6]) or 1) + 1)
   end
-  redis.call("HDEL", runs .. key, "entry", "crashes")
+  redis.call("HDEL", runs .. key, "entry", "crashes", "worker", "started_us")
+  if r[8] then
+    forget_progress(key)
+  end
   run_again(key, r, delay_us, r[7])
 end
 
 -- the next run of a perpetual task: a generation with a clean record, and perhaps with other arguments
 local function perpetuate(key, r, delay_us, body)
   local generation = int(redis.call("INCR", generations_key))
-  redis.call("HDEL", runs .. key, "entry", "crashes", "attempt", "redelivered", "worker", "started_us", "error", "request",
-    "progress")
+  redis.call("HDEL", runs .. key, "entry", "crashes", "attempt", "redelivered", "worker", "started_us", "error", "request")
   redis.call("HSET", runs .. key, "generation", generation)
   if body ~= "" then
     redis.call("HSET", runs .. key, "body", body)
   end
   if r[8] then
-    redis.call("DEL", progress .. key)
+    forget_progress(key)
   end
   run_again(key, r, delay_us, generation)
 end
@@ -57,9 +59,27 @@ end
 local function give_back(key, r, begun)
   local record = runs .. key
   redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[10] and "s" or "r", key, r[7]))
+  redis.call("HDEL", record, "worker", "started_us")
+  if r[8] then
+    forget_progress(key)
+  end
   if begun then
     redis.call("HINCRBY", record, "redelivered", 1)
   end
+  if r[3] ~= "0" then
+    announce(key, "queued", r[4], "null", "null", "null")
+  end
+end
+
+-- running → queued, out of line until the rule that holds it is lifted; at once if that has happened meanwhile
+local function hold(key, r, rule)
+  if #redis.call("XRANGE", strikes_key, rule, rule) == 0 then
+    return give_back(key, r, false)
+  end
+  local record = runs .. key
+  redis.call("HDEL", record, "entry", "worker", "started_us")
+  redis.call("HSET", record, "state", "queued", "held", rule)
+  redis.call("ZADD", held_by .. rule, r[4], key)
   if r[3] ~= "0" then
     announce(key, "queued", r[4], "null", "null", "null")
   end
@@ -84,6 +104,9 @@ local function finish(key, r, state, problem, kind, payload)
   end
   if problem then
     redis.call("HSET", record, "error", problem)
+  end
+  if r[10] then
+    redis.call("HDEL", record, "crashes")  -- it was under suspicion, and has come to its end
   end
   redis.call("PEXPIRE", record, r[3])
   announce(key, state, r[4], worker_name, moment(r[5]), now_moment, problem)
@@ -119,6 +142,8 @@ local function settle_one(entry, key, outcome, a, b)
     perpetuate(key, r, tonumber(a), b)
   elseif outcome == "cancelled" then
     finish(key, r, "cancelled", a ~= "" and a, "", "")
+  elseif outcome == "held" then
+    hold(key, r, a)
   elseif outcome == "interrupted" then
     give_back(key, r, true)
   elseif outcome == "returned" then

@@ -8,7 +8,8 @@ local reason = ARGV[3]
 --@include "_lines"
 
 local record = runs .. key
-local r = redis.call("HMGET", record, "state", "entry", "worker", "deferred", "ttl_ms", "when_us", "started_us", "busy")
+local r = redis.call("HMGET", record, "state", "entry", "worker", "deferred", "ttl_ms", "when_us", "started_us", "busy", "held",
+  "progress")
 local state = r[1]
 if state == "scheduled" then
   redis.call("ZREM", queue_key, key)
@@ -16,6 +17,9 @@ elseif state == "queued" then
   if r[4] then
     redis.call("SREM", deferred_key, key)
     redis.call("HDEL", record, "deferred")
+  elseif r[9] then
+    leave_hold(key, r[9])
+    redis.call("HDEL", record, "held")
   elseif r[2] then
     take_out(r[2])
   end
@@ -28,6 +32,9 @@ if reason ~= "" then
   redis.call("HSET", record, "error", reason)
 end
 redis.call("HDEL", record, "entry")
+if r[10] then
+  redis.call("DEL", progress .. key)
+end
 if state == "running" then
   -- The mark is durable, the signal is quick: whoever misses the signal finds the mark.
   redis.call("HSET", record, "busy", r[2], "stop", r[2])

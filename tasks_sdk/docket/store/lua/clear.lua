@@ -20,7 +20,7 @@ local function cancel_waiting(key, entry)
     take_out(entry)
   end
   redis.call("HSET", record, "state", "cancelled", "completed_us", now_text)
-  redis.call("HDEL", record, "entry", "deferred")
+  redis.call("HDEL", record, "entry", "deferred", "held")
   if r[3] ~= "0" then
     announce(key, "cancelled", r[4], "null", "null", now_moment)
   end
@@ -44,6 +44,14 @@ end
 for _, key in ipairs(redis.call("SPOP", deferred_key, most)) do
   clear(key)
 end
+local still_held = 0
+for _, rule in ipairs(redis.call("XRANGE", strikes_key, "-", "+")) do
+  local held = redis.call("ZPOPMIN", held_by .. rule[1], most)
+  for i = 1, #held, 2 do
+    clear(held[i])
+  end
+  still_held = still_held + redis.call("ZCARD", held_by .. rule[1])
+end
 -- Running entries stay in the stream, so the way through it is by cursor: "d:ID" is where the next batch begins.
 local lane, from = string.sub(cursor, 1, 1), string.sub(cursor, 3)
 local items = redis.call("XRANGE", lanes[lane], from == "" and "-" or "(" .. from, "+", "COUNT", most)
@@ -58,7 +66,7 @@ for _, item in ipairs(items) do
 end
 local following = { d = "r:", r = "s:", s = "" }
 local beyond = #items == most and lane .. ":" .. items[#items][1] or following[lane]
-if beyond == "" and redis.call("ZCARD", queue_key) + redis.call("SCARD", deferred_key) > 0 then
+if beyond == "" and redis.call("ZCARD", queue_key) + redis.call("SCARD", deferred_key) + still_held > 0 then
   beyond = "s:"
 end
 return { cleared, beyond }

@@ -18,6 +18,7 @@ local tasks = {}
 for i = 7, #ARGV do
   tasks[#tasks + 1] = ARGV[i]
   redis.call("SADD", known_tasks .. ARGV[i], worker_id)
+  redis.call("SADD", ever_known_key, ARGV[i])
 end
 redis.call("HSET", worker_hash .. worker_id, "host", host, "process", process, "concurrency", concurrency,
   "started_us", now_text, "seen_us", now_text, "tasks", #tasks > 0 and cjson.encode(tasks) or "[]")
@@ -28,7 +29,7 @@ for _, name in ipairs(tasks) do
     local r = redis.call("HMGET", runs .. key, "dead", "generation", "when_us", "ttl_ms")
     if r[1] then
       redis.call("ZREM", dead_key, key)
-      redis.call("HDEL", runs .. key, "dead", "error", "completed_us", "crashes")
+      redis.call("HDEL", runs .. key, "dead", "error", "completed_us", "crashes", "worker", "started_us")
       redis.call("HSET", runs .. key, "state", "queued", "entry", put_in_line("d", key, r[2]))
       if r[4] ~= "0" then
         announce(key, "queued", r[3], "null", "null", "null")

@@ -14,6 +14,7 @@ local delivered_count = tonumber(ARGV[8])
 --@include "_settle"
 --@include "_promote"
 --@include "_claim"
+--@include "_strikes"
 
 local next_argument = 9
 local verdicts = {}
@@ -56,4 +57,4 @@ if census_wanted then
     remaining = remaining + redis.call("XLEN", stream)
   end
 end
-return { lapsed and 1 or 0, now_text, due, timekeeper, remaining, verdicts, claimed }
+return { lapsed and 1 or 0, now_text, due, timekeeper, remaining, verdicts, claimed, rules_version() }

@@ -2,27 +2,35 @@
 -- (replace, or add from inside the running execution itself)
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
+local judged_by = ARGV[2]
 local stride = 8
 --@include "_house"
 --@include "_events"
 --@include "_lines"
+--@include "_strikes"
+
+-- Whoever asks has judged the calls by the rules it knows of: others may be in effect, and then it must judge again.
+if rules_version() ~= judged_by then
+  return { "stale" }
+end
 
 -- A record can outlive its place in line (somebody trimmed the stream): then the key must not stay taken for ever.
-local function is_live(key, state, entry, deferred)
+local function is_live(key, state, entry, deferred, held)
   if state == "scheduled" then
     return redis.call("ZSCORE", queue_key, key)
   end
-  return (state == "queued" and (deferred or (entry and in_line(entry))))
+  return (state == "queued" and (deferred or (held and is_held(key, held)) or (entry and in_line(entry))))
     or (state == "running" and entry and in_line(entry))
 end
 
 local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
   local record = runs .. key
-  local old = redis.call("HMGET", record, "state", "entry", "generation", "busy", "stop", "deferred", "dead", "when_us", "request")
+  local old = redis.call("HMGET", record, "state", "entry", "generation", "busy", "stop", "deferred", "dead", "when_us",
+    "request", "held", "progress")
   local state, busy, stop = old[1], old[4], old[5]
   if state and old[9] == request then
     return { "scheduled", old[3], state, old[8] }  -- asked again because our reply was lost
-  elseif state and is_live(key, state, old[2], old[6]) then
+  elseif state and is_live(key, state, old[2], old[6], old[10]) then
     local successor = state == "running" and inside ~= "" and inside == old[2]
     if verb == "add" and not successor then
       return { "already", old[3], state, old[8] }
@@ -32,6 +40,8 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
       busy = old[2]
     elseif old[6] then
       redis.call("SREM", deferred_key, key)
+    elseif old[10] then
+      leave_hold(key, old[10])
     else
       take_out(old[2])
     end
@@ -41,6 +51,9 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
   end
   if busy and not in_line(busy) then
     busy, stop = false, false
+  end
+  if old[11] then
+    forget_progress(key)
   end
   if state then
     redis.call("DEL", record, results .. key)
@@ -82,7 +95,7 @@ end
 
 local before = earliest()
 local replies = {}
-for i = 2, #ARGV, stride do
+for i = 3, #ARGV, stride do
   -- One call that cannot be scheduled (its key holds something foreign) does not take the batch with it.
   local done, reply = pcall(schedule, unpack(ARGV, i, i + stride - 1))
   replies[#replies + 1] = done and reply or { "failed", type(reply) == "table" and reply.err or tostring(reply) }

@@ -1,0 +1,159 @@
+"""What workers do for each other: the work of the dead and the lapsed is given to others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import psutil
+import pytest
+
+from docket import Docket
+from docket.store import scripts
+from docket_runtime import housekeeping
+from tests.runtime.support import SHORT, running, until, work_off
+
+LIMIT = timedelta(seconds=5)
+
+
+async def a_worker_that_died(docket: Docket, process: str, host: str, lease_ms: int = 600_000) -> str:
+    """It is on the roll, has claimed everything there is, and is not heard of any more."""
+    await docket.store.ask(
+        scripts.enlist(
+            docket.keys, "dead/1", lease_ms=lease_ms, host=host, process=process, concurrency=9, tasks=("note",)
+        )
+    )
+    await docket.store.ask(
+        scripts.exchange(
+            docket.keys,
+            "dead/1",
+            free=9,
+            lanes="rd",
+            promote_most=0,
+            census=False,
+            settlements=(),
+            deliveries=(),
+        )
+    )
+    return "dead/1"
+
+
+async def test_the_work_of_a_dead_neighbour_need_not_wait_for_its_lease(docket: Docket):
+    ran: list[int] = []
+
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = housekeeping.process(child.pid)
+    for number in range(3):
+        await docket.add(note)(number)
+    await a_worker_that_died(docket, identity, housekeeping.host())
+    child.communicate(b"\n", timeout=10)
+    await work_off(docket, 8)
+    assert sorted(ran) == [0, 1, 2]
+
+
+async def test_a_process_that_lives_is_not_buried(docket: Docket):
+    ran: list[int] = []
+
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    await docket.add(note)(1)
+    await a_worker_that_died(docket, housekeeping.process(), housekeeping.host())
+    async with running(docket, redelivery_timeout=SHORT):
+        await asyncio.sleep(0.5)
+    assert ran == []
+    await docket.store.ask(scripts.hand_over(docket.keys, "dead/1", "over", max_crashes=3, begun=()))
+    await docket.clear()
+
+
+async def test_a_process_id_on_another_host_means_nothing(docket: Docket):
+    async def note() -> None: ...
+
+    await docket.add(note)()
+    await a_worker_that_died(docket, "4194300@1.00", "another host")
+    async with running(docket, redelivery_timeout=SHORT):
+        await asyncio.sleep(0.5)
+        assert len(await docket.workers()) == 2
+    await docket.store.ask(scripts.hand_over(docket.keys, "dead/1", "over", max_crashes=3, begun=()))
+    await docket.clear()
+
+
+def test_the_identity_of_a_process_does_not_change_with_the_wall_clock(monkeypatch: pytest.MonkeyPatch):
+    """psutil's create_time is reckoned from the boot time, which moves when the clock is set (NTP): two processes that
+    asked before and after would disagree about a third that lives, and bury it."""
+    before = housekeeping.process(os.getpid())
+    for module in (psutil._pslinux, psutil) if psutil.LINUX else ():
+        if hasattr(module, "BOOT_TIME"):
+            monkeypatch.setattr(module, "BOOT_TIME", time.time() - 12345)
+        if hasattr(module, "boot_time"):
+            monkeypatch.setattr(module, "boot_time", lambda: time.time() - 12345)
+    assert housekeeping.process(os.getpid()) == before
+
+
+@pytest.mark.parametrize("identity", ["", "x", "@", "0@0", "-1@5", "99999999999@1.0", "1@", "\ud800"])
+def test_an_identity_that_makes_no_sense_buries_nobody_and_raises_nothing(identity: str):
+    assert housekeeping._has_ended(identity) in (True, False)
+
+
+async def test_a_lapsed_worker_is_swept_and_its_work_runs(docket: Docket):
+    ran: list[int] = []
+
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    for number in range(5):
+        await docket.add(note, key=f"k{number}")(number)
+    await a_worker_that_died(docket, "1@1", "another host", lease_ms=1)
+    async with running(docket, redelivery_timeout=SHORT):
+        await until(lambda: len(ran) == 5)
+    assert sorted(ran) == list(range(5))
+    for number in range(5):
+        execution = await docket.get_execution(f"k{number}")
+        assert execution is not None and execution.crashes == 0, "an innocent ends with a clean record"
+
+
+async def test_what_kills_its_workers_is_a_dead_letter_in_the_end(docket: Docket):
+    async def note() -> None: ...
+
+    await docket.add(note, key="k")()
+    for crash in range(3):
+        for lanes in ("d", "s"):
+            await docket.store.ask(
+                scripts.enlist(
+                    docket.keys,
+                    f"w/{crash}",
+                    lease_ms=60_000,
+                    host="h",
+                    process="p",
+                    concurrency=1,
+                    tasks=("note",),
+                )
+            )
+            await docket.store.ask(
+                scripts.exchange(
+                    docket.keys,
+                    f"w/{crash}",
+                    free=1,
+                    lanes=lanes,
+                    promote_most=0,
+                    census=False,
+                    settlements=(),
+                    deliveries=(),
+                )
+            )
+        await docket.store.ask(
+            scripts.hand_over(docket.keys, f"w/{crash}", "killed by signal 9", max_crashes=3, begun=None)
+        )
+    (dead,) = await docket.dead_letters()
+    assert dead.crashes == 3 and "3 times" in (dead.error or "") and "signal 9" in (dead.error or "")
+    assert await docket.retry_dead("k")
+    await work_off(docket)
+    execution = await docket.get_execution("k")
+    assert execution is not None and execution.state == "completed" and execution.crashes == 0

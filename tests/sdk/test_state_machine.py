@@ -1,0 +1,329 @@
+"""Random histories of one docket against a model: keys, generations, and never two bodies of one key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from docket.message import Claimed, parse_claims
+from docket.store import scripts
+from docket.store.blocking import run_script
+from docket.store.keys import Keys
+from docket.store.scripts import Call
+from tests.leftovers import leftovers, remove
+
+KEYS = st.sampled_from(["a", "b", "stream", "runs:a"])
+WORKERS = st.sampled_from([0, 1])
+FAR = 9_000_000_000_000_000
+TTL = st.sampled_from([0, 60_000])
+
+
+class Life:
+    """What the model knows of one key: what is to run next, and which body is in somebody's hands."""
+
+    def __init__(self) -> None:
+        self.waiting: int | None = None  # the generation that waits: parked, in line, or for an earlier body
+        self.parked = False
+        self.running: int | None = None  # the generation of the body that runs
+        self.counts = False  # whether that body's outcome still counts
+
+    @property
+    def taken(self) -> bool:
+        return self.waiting is not None or (self.running is not None and self.counts)
+
+
+class Ledger(RuleBasedStateMachine):
+    client: redis.Redis
+    name: str
+
+    @initialize()
+    def begin(self) -> None:
+        remove(self.client, self.name)
+        self.keys = Keys(self.name)
+        self.lives: dict[str, Life] = {}
+        self.held: dict[int, list[Claimed]] = {0: [], 1: []}
+        self.gone: list[tuple[int, str, str]] = []
+        self.last_generation = 0
+        self.requests = 0
+        self.incarnation = [0, 0]
+        for worker in (0, 1):
+            self.enlist(worker)
+
+    def enlist(self, worker: int) -> None:
+        self.ask(
+            scripts.enlist(
+                self.keys,
+                self.id_of(worker),
+                lease_ms=600_000,
+                host="h",
+                process="p",
+                concurrency=9,
+                tasks=("f",),
+            )
+        )
+
+    def id_of(self, worker: int) -> str:
+        return f"w{worker}/{self.incarnation[worker]}"
+
+    def ask(self, call: Call) -> Any:
+        return run_script(self.client, call)
+
+    def life(self, key: str) -> Life:
+        return self.lives.setdefault(key, Life())
+
+    # --- clients ---------------------------------------------------------------------------------------------------
+
+    def schedule(self, verb: str, key: str, later: bool, ttl: int, inside: str = "") -> tuple[bytes, int]:
+        self.requests += 1
+        row = (verb, key, "f", b"body", FAR if later else None, ttl, inside, f"request {self.requests}")
+        (reply,) = self.ask(scripts.schedule(self.keys, [row]))
+        (again,) = self.ask(scripts.schedule(self.keys, [row]))
+        assert again == reply, "the same request sent twice is not the same as sent once"
+        return reply[0], int(reply[1] or 0)
+
+    def scheduled(self, key: str, generation: int, later: bool) -> None:
+        assert generation > self.last_generation
+        self.last_generation = generation
+        life = self.life(key)
+        life.waiting, life.parked, life.counts = generation, later, False
+
+    @rule(key=KEYS, later=st.booleans(), ttl=TTL)
+    def add(self, key: str, later: bool, ttl: int) -> None:
+        disposition, generation = self.schedule("add", key, later, ttl)
+        if self.life(key).taken:
+            assert disposition == b"already"
+        else:
+            assert disposition == b"scheduled"
+            self.scheduled(key, generation, later)
+
+    @rule(key=KEYS, later=st.booleans(), ttl=TTL)
+    def replace(self, key: str, later: bool, ttl: int) -> None:
+        disposition, generation = self.schedule("replace", key, later, ttl)
+        assert disposition == b"scheduled"
+        self.scheduled(key, generation, later)
+
+    @rule(key=KEYS)
+    def cancel(self, key: str) -> None:
+        self.ask(scripts.cancel(self.keys, key))
+        life = self.life(key)
+        life.waiting, life.counts = None, False
+
+    @rule()
+    def clear(self) -> None:
+        cursor, cleared = "d:", 0
+        while cursor:
+            count, following = self.ask(scripts.clear(self.keys, cursor, 2))
+            cleared += count
+            cursor = following.decode()
+        waiting = [life for life in self.lives.values() if life.waiting is not None]
+        assert cleared == len(waiting)
+        for life in waiting:
+            life.waiting = None
+
+    @rule(key=KEYS)
+    def its_moment_comes(self, key: str) -> None:
+        """A parked execution is due now."""
+        if self.client.zscore(self.keys.queue, key) is not None:
+            self.client.zadd(self.keys.queue, {key: 1})
+            self.life(key).parked = False
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    def exchange(self, worker: int, free: int, settlements: list[tuple[Any, ...]] | None = None) -> list[int]:
+        reply = self.ask(
+            scripts.exchange(
+                self.keys,
+                self.id_of(worker),
+                free=free,
+                lanes="rds",
+                promote_most=100,
+                census=True,
+                settlements=settlements or [],
+                deliveries=[],
+            )
+        )
+        lapsed, verdicts, rows = reply[0], reply[5], reply[6]
+        assert not lapsed
+        for claimed in parse_claims(rows):
+            life = self.life(claimed.key)
+            assert life.running is None, "two bodies of one key at the same time"
+            assert claimed.generation == life.waiting and not life.parked
+            life.running, life.waiting, life.counts = claimed.generation, None, True
+            self.held[worker].append(claimed)
+        return verdicts
+
+    @rule(worker=WORKERS, free=st.integers(1, 3))
+    def claim(self, worker: int, free: int) -> None:
+        self.exchange(worker, free)
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(
+            ["completed", "failed", "retry", "retry later", "cancelled", "interrupted", "returned", "dead"]
+        ),
+    )
+    def settle(self, data: st.DataObject, outcome: str) -> None:
+        worker = data.draw(st.sampled_from([number for number, held in self.held.items() if held]))
+        claimed = self.held[worker].pop(data.draw(st.integers(0, len(self.held[worker]) - 1)))
+        rows = {
+            "completed": ("completed", b"", b""),
+            "failed": ("failed", "Error: x", b"px"),
+            "retry": ("retry", 0, ""),
+            "retry later": ("retry", 3_600_000_000, ""),
+            "cancelled": ("cancelled", "", ""),
+            "interrupted": ("interrupted", "", ""),
+            "returned": ("returned", "", ""),
+            "dead": ("dead", "cause", ""),
+        }
+        settlement = (claimed.entry, claimed.key, *rows[outcome])
+        life = self.life(claimed.key)
+        counted = life.counts
+        life.running, life.counts = None, False
+        if counted and outcome in ("retry", "interrupted", "returned", "retry later"):
+            life.waiting, life.parked = claimed.generation, outcome == "retry later"
+        (verdict,) = self.exchange(worker, 0, [settlement])
+        assert verdict == (1 if counted else 2)
+        self.gone.append((worker, claimed.entry, claimed.key))
+        (again,) = self.exchange(worker, 0, [settlement])
+        assert again == 0, "a settlement sent twice counted twice"
+
+    @precondition(lambda self: self.gone)
+    @rule(data=st.data(), worker=WORKERS)
+    def settle_what_is_settled(self, data: st.DataObject, worker: int) -> None:
+        _, entry, key = data.draw(st.sampled_from(self.gone[-5:]))
+        assert self.exchange(worker, 0, [(entry, key, "completed", b"pwrong", b"")]) == [0]
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data(), later=st.booleans(), ttl=TTL)
+    def chain(self, data: st.DataObject, later: bool, ttl: int) -> None:
+        """A running body adds its own key."""
+        claimed = data.draw(st.sampled_from([each for held in self.held.values() for each in held]))
+        life = self.life(claimed.key)
+        disposition, generation = self.schedule("add", claimed.key, later, ttl, claimed.entry)
+        if life.waiting is not None:
+            assert disposition == b"already"
+        else:
+            assert disposition == b"scheduled"
+            self.scheduled(claimed.key, generation, later)
+
+    @rule(worker=WORKERS)
+    def recover(self, worker: int) -> None:
+        held = [each.entry for each in self.held[worker]]
+        lapsed, rows = self.ask(scripts.recover(self.keys, self.id_of(worker), held))
+        assert not lapsed and rows == []
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(worker=WORKERS)
+    def forget_and_recover(self, worker: int) -> None:
+        """The replies to all claims were lost: no body runs; the worker is told again of what still counts."""
+        held = self.held[worker]
+        counts = [each for each in held if self.life(each.key).counts]
+        lapsed, rows = self.ask(scripts.recover(self.keys, self.id_of(worker), []))
+        assert not lapsed
+        assert {each.entry for each in parse_claims(rows)} == {each.entry for each in counts}
+        for claimed in held:
+            if claimed not in counts:
+                self.life(claimed.key).running = None
+        self.held[worker] = counts
+
+    @rule(worker=WORKERS, begun=st.sampled_from(["unknown", "none", "all"]))
+    def die(self, worker: int, begun: str) -> None:
+        """Everything it held is in line again, for the last time or not."""
+        held, self.held[worker] = self.held[worker], []
+        known = {"unknown": None, "none": [], "all": [each.entry for each in held]}[begun]
+        self.ask(scripts.hand_over(self.keys, self.id_of(worker), "died", max_crashes=100, begun=known))
+        for claimed in held:
+            life = self.life(claimed.key)
+            if life.counts:
+                life.waiting, life.parked = claimed.generation, False
+            life.running, life.counts = None, False
+            self.gone.append((worker, claimed.entry, claimed.key))
+        self.incarnation[worker] += 1
+        self.enlist(worker)
+
+    # --- what always holds -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_key_has_an_owner(self) -> None:
+        """A cancelled record is owned by its body for as long as that runs."""
+        if hasattr(self, "keys"):
+            bodies = [key for key, life in self.lives.items() if life.running is not None]
+            left = [
+                each
+                for each in leftovers(self.client, self.name)
+                if each.split(" (")[0].split(":runs:", 1)[1] not in bodies
+            ]
+            assert left == []
+
+    @invariant()
+    def the_streams_hold_what_waits_or_runs_and_nothing_else(self) -> None:
+        if not hasattr(self, "keys"):
+            return
+        in_line = sum(self.client.xlen(self.keys.lane(lane)) for lane in "drs")
+        running = sum(life.running is not None for life in self.lives.values())
+        parked = self.client.zcard(self.keys.queue)
+        deferred = self.client.scard(self.keys.deferred)
+        waiting = sum(life.waiting is not None for life in self.lives.values())
+        assert in_line - running + parked + deferred == waiting
+
+    @invariant()
+    def records_say_what_the_model_says(self) -> None:
+        for key, life in getattr(self, "lives", {}).items():
+            state, generation = self.client.hmget(self.keys.runs(key), "state", "generation")
+            if life.waiting is not None:
+                assert state in (b"queued", b"scheduled") and int(generation) == life.waiting
+            elif life.counts:
+                assert state == b"running" and int(generation) == life.running
+            else:
+                assert state in (None, b"completed", b"failed", b"cancelled")
+
+    def teardown(self) -> None:
+        if not hasattr(self, "keys"):
+            return
+        for worker in (0, 1):
+            self.die(worker, "none")
+        for _ in range(20):
+            for worker in (0, 1):
+                self.exchange(worker, 50)
+                held, self.held[worker] = self.held[worker], []
+                for claimed in held:
+                    self.life(claimed.key).running = None
+                    self.exchange(worker, 0, [(claimed.entry, claimed.key, "completed", b"", b"")])
+        for life in self.lives.values():
+            assert life.waiting is None or life.parked, "something that was due never ran"
+
+
+@pytest.fixture
+def machine(docket_name: str, redis_server: Any) -> Iterator[type[Ledger]]:
+    with redis.Redis(unix_socket_path=redis_server.socket_path) as client:
+        yield type("Ledger", (Ledger,), {"client": client, "name": docket_name})
+        remove(client, docket_name)
+
+
+def test_any_history_keeps_the_promises(machine: type[Ledger]):
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.explicit, Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
