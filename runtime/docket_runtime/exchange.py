@@ -82,8 +82,10 @@ class Exchange:
         self._looked_at = 0.0
         self._suspects_since: float | None = clock.monotonic() if self._takes_suspects else None
         self._suspect: str | None = None
+        self._suspected = 0
         self._over = False
         self._known_empty = False
+        self._called_out = 0
         self.quiet = False
         self.hungry = asyncio.Event()
         """Set while the line is known to be empty and a slot is free: the idle reader's signal to block."""
@@ -108,6 +110,7 @@ class Exchange:
     def look(self, lane: str = "") -> None:
         """There may be something to claim, though nothing has been settled."""
         if lane == SUSPECTS:
+            self._suspected += 1
             if self._takes_suspects and self._suspects_since is None:
                 self._suspects_since = clock.monotonic()
             elif self._lanes != SUSPECTS:
@@ -128,6 +131,7 @@ class Exchange:
         self._wake.set()
 
     def _expect_work(self) -> None:
+        self._called_out += 1  # the reply to an exchange that is under way cannot know of it
         self._known_empty = False
         self.hungry.clear()
 
@@ -213,6 +217,8 @@ class Exchange:
         for_a_suspect = self._suspects_since is not None and free > 0
         lanes = SUSPECTS if for_a_suspect else self._lanes
         self._looked_at = clock.monotonic()
+        called_out, suspected = self._called_out, self._suspected
+        self._schedule.sent()
         reply = await self._store.ask(
             scripts.exchange(
                 self._keys,
@@ -236,11 +242,18 @@ class Exchange:
             await self._crew.lapse()
             return
         claims = parse_claims(rows)
-        await self._crew.heed(strikes)  # before anything is begun: these claims are of a moment with those rules
-        if for_a_suspect:
+        await self._crew.heed(
+            strikes
+        )  # before anything is begun: these claims are of a moment with those rules
+        if for_a_suspect and suspected == self._suspected:
             self._suspects_since = None
         self._take(claims, for_a_suspect)
-        if free > 0 and len(claims) - len(delivered) < free and not for_a_suspect:
+        if (
+            free > 0
+            and len(claims) - len(delivered) < free
+            and not for_a_suspect
+            and called_out == self._called_out
+        ):
             self._expect_none()
         if not claims:
             self.found_nothing.set()

@@ -169,7 +169,10 @@ class Executor:
         try:
             future = self._worker.threads.run(copy_context(), call)
             # A thread cannot be taken back: the slot stays taken until the body has really ended.
-            return await asyncio.shield(future)
+            value, error = await asyncio.shield(future)
+            if error is not None:
+                raise error
+            return value
         finally:
             self._worker.claims.left_thread(flight)
 

@@ -35,9 +35,18 @@ def host() -> str:
 
 
 def process(pid: int | None = None) -> str:
-    """A process id and the moment at which it began: ids are used again."""
-    found = psutil.Process(pid)
-    return f"{found.pid}@{found.create_time():.2f}"
+    """A process id and the moment at which it began: ids are used again.
+
+    In ticks since the machine started, where the system says so: the wall clock can be set, and the same process would
+    seem to be another one.
+    """
+    pid = os.getpid() if pid is None else pid
+    try:
+        # The name of the program may hold anything, so the fields are counted from behind it.
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return f"{pid}@{stat.rpartition(')')[2].split()[19]}"
+    except FileNotFoundError:
+        return f"{pid}@{round(psutil.Process(pid).create_time())}"
 
 
 def _has_ended(identity: str) -> bool:

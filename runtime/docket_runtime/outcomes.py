@@ -11,6 +11,9 @@ from docket.strikelist import Strike
 _LONGEST_ERROR = 4000
 """Characters of an error that the record keeps; the whole exception is stored beside it."""
 
+_LONGEST_DELAY = timedelta(days=365_000)
+"""About a thousand years: what lies beyond could not be said as a datetime."""
+
 
 class Outcome(NamedTuple):
     """`verb` and its two operands, as `lua/_settle.lua` reads them."""
@@ -45,14 +48,18 @@ def failed(error: BaseException) -> Outcome:
     return Outcome("failed", payload.describe(error)[:_LONGEST_ERROR], payload.dump_exception(error))
 
 
+def _microseconds(delay: timedelta) -> int:
+    return max(0, min(delay, _LONGEST_DELAY) // timedelta(microseconds=1))
+
+
 def retry(delay: timedelta) -> Outcome:
     """Another attempt, `delay` from now; less than nothing means at once."""
-    return Outcome("retry", max(0, delay // timedelta(microseconds=1)))
+    return Outcome("retry", _microseconds(delay))
 
 
 def perpetuate(delay: timedelta, body: bytes) -> Outcome:
     """The next run of a perpetual task, `delay` from now; an empty body means the same arguments."""
-    return Outcome("perpetuate", max(0, delay // timedelta(microseconds=1)), body)
+    return Outcome("perpetuate", _microseconds(delay), body)
 
 
 def cancelled(reason: str = "") -> Outcome:

@@ -21,16 +21,25 @@ class Schedule:
         self._offset: float | None = None
         self._due_us: int | None = None
         self._lag = 0.0
+        self._heard_us: int | None = None
+
+    def sent(self) -> None:
+        """An exchange is under way: what is heard from now on may be news to its reply."""
+        self._heard_us = None
 
     def learn(self, now_us: int, due_us: int | None, timekeeper: bool) -> None:
-        """From the reply to an exchange."""
+        """From the reply to an exchange; what was heard since that was sent holds beside it."""
         self._offset = clock.monotonic() - now_us / 1e6
         if due_us != self._due_us or timekeeper:
             self._lag = 0.0 if timekeeper else min(random.uniform(*_AFTER_THE_TIMEKEEPER), self._latest)
         self._due_us = due_us
+        if self._heard_us is not None:
+            self.hear(self._heard_us)
 
     def hear(self, due_us: int) -> None:
         """Somebody scheduled something earlier than all that was known, or a worker died and may have known of more."""
+        if self._heard_us is None or due_us < self._heard_us:
+            self._heard_us = due_us
         if self._due_us is None or due_us < self._due_us:
             self._due_us, self._lag = due_us, 0.0
 

@@ -52,10 +52,15 @@ class Threads:
     def free(self) -> int:
         return self.most - self._busy
 
-    def run(self, context: Context, call: Callable[[], Any]) -> asyncio.Future[Any]:
-        """`call()` in a thread, within `context`. The future's exception may be any BaseException of the call."""
+    def run(
+        self, context: Context, call: Callable[[], Any]
+    ) -> asyncio.Future[tuple[Any, BaseException | None]]:
+        """`call()` in a thread, within `context`. The future's result is a pair: what it returned, what it raised.
+
+        As data, because some exceptions (StopIteration, GeneratorExit) cannot be thrown into whoever awaits a future.
+        """
         loop = self._loop = self._loop or asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
         self._busy += 1
         if self._busy > len(self._threads) and len(self._threads) < self.most:
             thread = threading.Thread(
@@ -70,9 +75,11 @@ class Threads:
         """Idle threads end; busy ones end after what they do."""
         for _ in self._threads:
             self._jobs.put(None)
+        self._threads, self._jobs = [], queue.SimpleQueue()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        jobs = self._jobs
+        while (job := jobs.get()) is not None:
             result, error = None, None
             try:
                 result = job.context.run(job.call)
@@ -98,11 +105,5 @@ class Threads:
         while self._done:
             future, result, error = self._done.popleft()
             self._busy -= 1
-            if future.cancelled():
-                continue
-            if error is None:
-                future.set_result(result)
-            elif isinstance(error, StopIteration):
-                future.set_exception(RuntimeError("the task raised StopIteration"))
-            else:
-                future.set_exception(error)
+            if not future.cancelled():
+                future.set_result((result, error))

@@ -278,7 +278,7 @@ class Worker:
         release = contain(self._loop)
         tokens = (current_docket.set(self.docket), current_worker.set(self))
         try:
-            if not await self._enlist(first=True):
+            if not await self._joined():
                 yield  # told to leave before Redis was ever there: nothing was claimed
                 return
             async with anyio.create_task_group() as self._group:
@@ -335,6 +335,15 @@ class Worker:
         if not self.drain.left_in_threads:
             await self.retire()
             self.surroundings.board.enlisted("")
+
+    async def _joined(self) -> bool:
+        """On the roll for the first time. Cancelled half-way, it may be there already, and must not stay."""
+        try:
+            return await self._enlist(first=True)
+        except BaseException:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1.0):
+                await self.retire()
+            raise
 
     async def _enlist(self, *, first: bool = False) -> bool:
         """The worker is on the roll under a fresh id, and work that only lacked its tasks is back in line.

@@ -102,7 +102,6 @@ def schedule(
             struck = [_refused_by(rules, judged_by, registry, call) for call, _ in batch]
             replies = yield scripts.schedule(
                 keys,
-                judged_by.version,
                 (
                     (
                         verb,
@@ -117,6 +116,7 @@ def schedule(
                     for (call, body), strike in zip(batch, struck, strict=True)
                     if strike is None
                 ),
+                judged_by.version,
             )
             if replies != [strikes.STALE]:
                 break

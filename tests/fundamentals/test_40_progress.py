@@ -95,7 +95,9 @@ async def test_increments_add_up_whoever_makes_them(docket: Docket, work: Work) 
 async def test_the_execution_has_it_too(docket: Docket, work: Work) -> None:
     """`CurrentExecution().progress` is the same thing."""
 
-    async def task(execution: Execution = CurrentExecution(), progress: ExecutionProgress = Progress()) -> int:
+    async def task(
+        execution: Execution = CurrentExecution(), progress: ExecutionProgress = Progress()
+    ) -> int:
         await execution.progress.increment(7)
         return progress.current
 

@@ -120,7 +120,9 @@ async def test_one_may_wait_until_nothing_can_be_missed(docket: Docket, work: Wo
     ready = asyncio.Event()
 
     async def states() -> list[str]:
-        return [event["state"] async for event in execution.subscribe(ready=ready) if event["type"] == "state"]
+        return [
+            event["state"] async for event in execution.subscribe(ready=ready) if event["type"] == "state"
+        ]
 
     listening = asyncio.create_task(states())
     await asyncio.wait_for(ready.wait(), 5)
@@ -147,9 +149,7 @@ async def test_a_perpetual_task_is_followed_through_its_turns(docket: Docket) ->
     """Only when it ends for good there is nothing more to tell."""
     left = [2, 1, 0]
 
-    async def turn(
-        perpetual: Perpetual = Perpetual(), progress: ExecutionProgress = Progress()
-    ) -> None:
+    async def turn(perpetual: Perpetual = Perpetual(), progress: ExecutionProgress = Progress()) -> None:
         await progress.increment()
         if not left.pop(0):
             perpetual.cancel()

@@ -24,7 +24,13 @@ async def a_worker_that_died(docket: Docket, process: str, host: str, lease_ms: 
     """It is on the roll, has claimed everything there is, and is not heard of any more."""
     await docket.store.ask(
         scripts.enlist(
-            docket.keys, "dead/1", lease_ms=lease_ms, host=host, process=process, concurrency=9, tasks=("note",)
+            docket.keys,
+            "dead/1",
+            lease_ms=lease_ms,
+            host=host,
+            process=process,
+            concurrency=9,
+            tasks=("note",),
         )
     )
     await docket.store.ask(

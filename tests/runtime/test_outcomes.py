@@ -34,7 +34,9 @@ def test_a_value_that_cannot_be_stored_is_a_failure_that_names_its_type():
 
 
 @pytest.mark.parametrize(
-    "text", ["plain", "", "\ud800", "\udcff", "a\0b", "x" * 100_000, "日本語 🎉"], ids=lambda text: repr(text[:10])
+    "text",
+    ["plain", "", "\ud800", "\udcff", "a\0b", "x" * 100_000, "日本語 🎉"],
+    ids=lambda text: repr(text[:10]),
 )
 def test_an_error_is_text_that_redis_can_take(text: str):
     outcome = outcomes.failed(ValueError(text))

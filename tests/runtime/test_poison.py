@@ -6,13 +6,15 @@ import asyncio
 import pickle
 import sys
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Annotated, Any
 
 import cloudpickle
 import pytest
 
-from docket import DeadLetter, Docket, ExecutionCancelled, Retry, TaskFailed, Worker
+from docket import DeadLetter, Depends, Docket, ExecutionCancelled, Retry, TaskFailed, Worker
 from docket.annotations import Logged
 from tests.runtime.support import NO_TIME, SHORT, finish, running, soon, until, work_off
 
@@ -520,6 +522,30 @@ async def test_a_retry_after_aeons_hurts_nobody(docket: Docket, neighbours: list
     await docket.get_execution("patient")
     await docket.clear()
     await docket.purge_dead()
+
+
+async def test_a_generator_exit_of_a_sync_task_with_something_to_close_fails_that_task_only(
+    docket: Docket, neighbours: list[int]
+):
+    closed: list[str] = []
+
+    @asynccontextmanager
+    async def connection() -> AsyncIterator[str]:
+        try:
+            yield "open"
+        finally:
+            await asyncio.sleep(0.01)
+            closed.append("closed")
+
+    def leaves(it: str = Depends(connection)) -> None:
+        raise GeneratorExit
+
+    execution = await docket.add(leaves)()
+    await add_neighbours(docket, 0)
+    await work_off(docket, 5, concurrency=1)
+    assert len(neighbours) == 10 and closed == ["closed"]
+    await execution.sync()
+    assert execution.state == "failed"
 
 
 async def test_an_exit_in_a_child_of_a_task_group_fails_that_task_only(docket: Docket, neighbours: list[int]):

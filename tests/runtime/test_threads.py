@@ -55,7 +55,7 @@ async def test_more_calls_than_threads_wait_in_order(threads: Threads):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()]
+    "error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()]
 )
 async def test_whatever_a_call_raises_comes_back_and_the_thread_goes_on(
     threads: Threads, error: BaseException
@@ -116,9 +116,3 @@ async def test_closed_threads_end(threads: Threads):
     threads.close()
     await asyncio.to_thread(thread.join, 5)
     assert not thread.is_alive()
-
-
-async def test_after_closing_new_calls_get_new_threads(threads: Threads):
-    await run(threads, lambda: None)
-    threads.close()
-    assert await asyncio.wait_for(run(threads, lambda: "again"), 3) == "again"

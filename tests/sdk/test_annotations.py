@@ -62,7 +62,9 @@ def test_brackets_tell_the_kind_of_collection(value: Any, text: str):
 
 
 def test_what_is_not_annotated_is_never_shown_wherever_it_is_passed():
-    def further(a: Annotated[int, Logged], *rest: int, b: Annotated[int, Logged] = 0, **others: int) -> None: ...
+    def further(
+        a: Annotated[int, Logged], *rest: int, b: Annotated[int, Logged] = 0, **others: int
+    ) -> None: ...
 
     def only_by_place(a: Annotated[int, Logged], /, **others: int) -> None: ...
 

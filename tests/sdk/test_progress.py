@@ -33,7 +33,9 @@ class Reporter:
         self.gate = Gate()
         self.given: list[ExecutionProgress] = []
 
-    async def __call__(self, progress: ExecutionProgress = Progress(), retry: Retry = Retry(attempts=1)) -> None:
+    async def __call__(
+        self, progress: ExecutionProgress = Progress(), retry: Retry = Retry(attempts=1)
+    ) -> None:
         self.given.append(progress)
         await progress.increment(5)
         await self.gate("")
@@ -114,7 +116,9 @@ async def test_the_hash_has_the_documented_fields(docket: Docket):
     assert await hash_of(docket, "k") == {}
 
 
-@pytest.mark.parametrize("text", ["", 'a "quoted" \\ word', "ümläut 🙂", "line\nbreak\t\x00\x7f", "\udc80 alone"])
+@pytest.mark.parametrize(
+    "text", ["", 'a "quoted" \\ word', "ümläut 🙂", "line\nbreak\t\x00\x7f", "\udc80 alone"]
+)
 async def test_a_message_is_any_text(docket: Docket, text: str):
     async def says(progress: ExecutionProgress = Progress()) -> str | None:
         await progress.set_message(text)

@@ -39,7 +39,9 @@ async def test_what_is_queued_and_what_is_scheduled_for_later_is_scheduled(docke
     await docket.add(greet, key="now")("Jane", greeting="Howdy")
     await docket.add(other, when=later(), key="later")()
     await testing.assert_task_scheduled(docket, greet)
-    await testing.assert_task_scheduled(docket, "greet", args=("Jane",), kwargs={"greeting": "Howdy"}, key="now")
+    await testing.assert_task_scheduled(
+        docket, "greet", args=("Jane",), kwargs={"greeting": "Howdy"}, key="now"
+    )
     await testing.assert_task_scheduled(docket, greet, kwargs={})
     await testing.assert_task_scheduled(docket, other, args=(), key="later")
     await testing.assert_task_count(docket, count=2)
@@ -91,7 +93,9 @@ async def test_claims_see_more_than_a_page_and_show_the_first_few(docket: Docket
         await testing.assert_no_tasks(docket)
 
 
-async def test_tasks_that_nobody_registered_here_can_be_claimed(docket: Docket, docket_name: str, redis_url: str):
+async def test_tasks_that_nobody_registered_here_can_be_claimed(
+    docket: Docket, docket_name: str, redis_url: str
+):
     async with Docket(docket_name, redis_url) as elsewhere:
         await elsewhere.add("a_stranger", key="k")(1)
     await testing.assert_task_scheduled(docket, "a_stranger", args=(1,))
@@ -224,7 +228,9 @@ async def test_many_that_are_due_by_now_are_all_run(docket: Docket):
 
 async def test_what_is_left_when_it_takes_too_long_is_named(docket: Docket):
     await docket.add(greet, when=later(), key="far")("Jane")
-    with pytest.raises(TimeoutError, match="not at its end after 0:00:00.1.*left are: greet 'far' \\(scheduled, due at"):
+    with pytest.raises(
+        TimeoutError, match="not at its end after 0:00:00.1.*left are: greet 'far' \\(scheduled, due at"
+    ):
         await testing.run_to_the_end(docket, within=timedelta(milliseconds=100))
 
 

@@ -114,9 +114,11 @@ ALL = (
 
 
 def schedule(
-    keys: Keys, judged_by: bytes, rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int]]
+    keys: Keys,
+    rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int]],
+    judged_by: bytes = b"",
 ) -> Call:
-    """`judged_by`: the version of the rules that let these calls pass. Each row: verb (`add` or `replace`), key, name,
+    """`judged_by`: the version of the strikes that let these calls pass (empty: there are none). Each row: verb (`add` or `replace`), key, name,
     body, when_us (None: now), ttl_ms, entry it is asked from, and a number that tells this request from others: sent
     twice because a reply was lost, it takes place once.
 

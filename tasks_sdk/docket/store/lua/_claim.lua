@@ -11,12 +11,26 @@ local function add_claim(entry, key, r)
   end
 end
 
+-- This worker has had it and does not know its task, but another one does: first it goes to the end of the line, where an
+-- idle worker that knows it is served before us; if it comes to us again, they are all busy, and it waits a moment.
+local function bounce(entry, key, r)
+  take_out(entry)
+  if r[14] then
+    local due = int(now_us + 250000)
+    redis.call("HDEL", runs .. key, "bounced", "entry")
+    redis.call("HSET", runs .. key, "state", "scheduled", "when_us", due)
+    redis.call("ZADD", queue_key, due, key)
+  else
+    redis.call("HSET", runs .. key, "bounced", "1", "entry", put_in_line("d", key, r[7]))
+  end
+end
+
 local function claim_one(entry, key)
   if not key then
     return set_garbage_aside(entry, key, "not an entry of a docket: it names no key")
   end
   local r = redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
-    "redelivered", "crashes", "ttl_ms", "worker", "busy")
+    "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced")
   if not r[1] then
     return set_garbage_aside(entry, key, "no record of the execution '" .. key .. "' exists")
   elseif r[12] == entry then
@@ -37,6 +51,11 @@ local function claim_one(entry, key)
   end
   if not (r[3] and r[4] and tonumber(r[6] or 1) and tonumber(r[8] or 0) and tonumber(r[9] or 0)) then
     error("its function, body or counts are missing or garbled", 0)
+  end
+  if r[13] == worker_id then
+    return bounce(entry, key, r)
+  elseif r[13] then
+    redis.call("HDEL", runs .. key, "shun", "bounced")
   end
   redis.call("HSET", runs .. key, "state", "running", "worker", worker_id, "started_us", now_text)
   if r[10] ~= "0" then

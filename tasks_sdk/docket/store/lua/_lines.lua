@@ -101,7 +101,7 @@ end
 local function release(key)
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "deferred", "generation", "ttl_ms")
-  redis.call("HDEL", record, "busy", "stop", "deferred")
+  redis.call("HDEL", record, "busy", "busy_worker", "stop", "deferred")
   if r[2] then
     redis.call("SREM", deferred_key, key)
     redis.call("HSET", record, "entry", put_in_line("d", key, r[3]))

@@ -32,7 +32,11 @@ end
 -- another attempt of the same generation
 local function retry(key, r, delay_us, counted)
   if counted then
-    redis.call("HSET", runs .. key, "attempt", (tonumber(r[6]) or 1) + 1)
+    if r[6] then
+      redis.call("HINCRBY", runs .. key, "attempt", 1)
+    else
+      redis.call("HSET", runs .. key, "attempt", 2)
+    end
   end
   redis.call("HDEL", runs .. key, "entry", "crashes", "worker", "started_us")
   if r[8] then
@@ -117,7 +121,8 @@ end
 local function orphan(key, r, cause)
   local name = redis.call("HGET", runs .. key, "function") or ""
   if redis.call("EXISTS", known_tasks .. name) == 1 then
-    return retry(key, r, 250000, false)
+    redis.call("HSET", runs .. key, "shun", worker_id, "bounced", "1")
+    return retry(key, r, 0, false)
   end
   set_aside(key, cause, r[4], worker_id, r[5])
   redis.call("SADD", orphans .. name, key)

@@ -9,7 +9,7 @@ local reason = ARGV[3]
 
 local record = runs .. key
 local r = redis.call("HMGET", record, "state", "entry", "worker", "deferred", "ttl_ms", "when_us", "started_us", "busy", "held",
-  "progress")
+  "progress", "stop", "busy_worker")
 local state = r[1]
 if state == "scheduled" then
   redis.call("ZREM", queue_key, key)
@@ -37,8 +37,12 @@ if r[10] then
 end
 if state == "running" then
   -- The mark is durable, the signal is quick: whoever misses the signal finds the mark.
-  redis.call("HSET", record, "busy", r[2], "stop", r[2])
+  redis.call("HSET", record, "busy", r[2], "busy_worker", r[3], "stop", r[2])
   redis.call("PUBLISH", signals_channel .. ":" .. r[3], "stop:" .. r[2])
+elseif r[8] and not r[11] then
+  -- The body of an earlier call, replaced meanwhile, is of this key too.
+  redis.call("HSET", record, "stop", r[8])
+  redis.call("PUBLISH", signals_channel .. ":" .. (r[12] or ""), "stop:" .. r[8])
 end
 if r[5] ~= "0" then
   announce(key, "cancelled", r[6], state == "running" and quoted_name(r[3]) or "null",

@@ -26,8 +26,8 @@ end
 local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
   local record = runs .. key
   local old = redis.call("HMGET", record, "state", "entry", "generation", "busy", "stop", "deferred", "dead", "when_us",
-    "request", "held", "progress")
-  local state, busy, stop = old[1], old[4], old[5]
+    "request", "held", "progress", "worker", "busy_worker")
+  local state, busy, stop, busy_worker = old[1], old[4], old[5], old[13]
   if state and old[9] == request then
     return { "scheduled", old[3], state, old[8] }  -- asked again because our reply was lost
   elseif state and is_live(key, state, old[2], old[6], old[10]) then
@@ -37,7 +37,7 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
     elseif state == "scheduled" then
       redis.call("ZREM", queue_key, key)
     elseif state == "running" then
-      busy = old[2]
+      busy, busy_worker = old[2], old[12]
     elseif old[6] then
       redis.call("SREM", deferred_key, key)
     elseif old[10] then
@@ -80,7 +80,10 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
   end
   set("state", state)
   set("when_us", when_us)
-  if busy then set("busy", busy) end
+  if busy then
+    set("busy", busy)
+    set("busy_worker", busy_worker or "")
+  end
   if stop then set("stop", stop) end
   redis.call("HSET", record, unpack(fields))
   if ttl_ms ~= "0" then

@@ -1,0 +1,55 @@
+"""No example of the documents is forgotten: each is run by a test here, or waits for what it shows to be built."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.seeds.documents import FOLDER, PATTERNS, README, examples
+
+WAITING = {
+    "perpetual tasks": (
+        "Basic Perpetual Tasks",
+        "Automatic Startup",
+        "Self-Canceling Tasks",
+        "Dynamic Parameters",
+        "Error Resilience",
+        "Find & Flood Pattern",
+    ),
+    "strikes": (
+        "Striking Entire Task Types",
+        "Striking by Parameter Values",
+        "Striking Specific Task-Parameter Combinations",
+    ),
+    "concurrency limits": (
+        "Basic Concurrency Limits",
+        "Database Connection Pooling",
+        "API Rate Limiting",
+        "File Processing Limits",
+        "Custom Scopes",
+        "Multi-Level Concurrency",
+        "Monitoring Concurrency",
+    ),
+}
+"""What is to be built → the headings of its examples. A test that runs one takes it off this list."""
+
+
+def run_somewhere() -> set[tuple[str, str, int]]:
+    """What stands in calls of `example(...)` in this folder's tests."""
+    found: set[tuple[str, str, int]] = set()
+    for path in FOLDER.glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "example":
+                document, heading, *number = node.args
+                assert isinstance(document, ast.Name)
+                place = {"README": README, "PATTERNS": PATTERNS}[document.id]
+                found.add((place, ast.literal_eval(heading), ast.literal_eval(number[0]) if number else 1))
+    return found
+
+
+def test_every_example_is_run_or_waits():
+    waiting = {(PATTERNS, heading, 1) for headings in WAITING.values() for heading in headings}
+    printed = {
+        (one.document, one.heading, one.number) for name in (README, PATTERNS) for one in examples(name)
+    }
+    assert run_somewhere() | waiting == printed
+    assert run_somewhere() & waiting == set()
