@@ -26,7 +26,7 @@ def run_to_the_end(docket: Docket | sync.Docket, *, within: timedelta = _PATIENC
     """Nothing waits or runs any more, and nothing is scheduled for later: a worker has waited for that and run it.
 
     `options` are those of `Worker`. To be awaited, unless the docket is a blocking one. A task that fails does not fail
-    this: its `get_result()` raises what it raised. TimeoutError, naming what is left, when it takes longer than `within`.
+    this: its `get_result()` raises what it raised. TimeoutError, naming what is left, after more than `within`.
     """
     return _with_a_worker(docket, Worker.run_until_finished, within, options)
 
@@ -38,7 +38,7 @@ def run_what_is_due(
 @overload
 def run_what_is_due(docket: sync.Docket, *, within: timedelta = _PATIENCE, **options: Any) -> None: ...
 def run_what_is_due(docket: Docket | sync.Docket, *, within: timedelta = _PATIENCE, **options: Any) -> Any:
-    """Like `run_to_the_end`, but what is scheduled for later (a retry, for example) stays there; `advance` brings it near."""
+    """Like `run_to_the_end`, but what is scheduled for later (a retry, too) stays there; `advance` brings it near."""
     # Its first look would be for suspects alone, and a worker that finds none then has not looked for anything else.
     options = {"surroundings": Surroundings(suspects=False), **options}
     return _with_a_worker(docket, Worker.run_until_empty, within, options)

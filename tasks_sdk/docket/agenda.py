@@ -1,4 +1,4 @@
-"""Calls collected first and then scattered evenly over a stretch of time, so that a flood of work arrives as a stream."""
+"""Calls collected first and then scattered evenly over a stretch of time: a flood of work becomes a stream."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
 
 class Agenda:
-    """Calls in the order in which they were added; it belongs to no docket, and may be scattered as often as you like."""
+    """Calls in the order in which they were added; it belongs to no docket, and may be scattered again."""
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
@@ -92,8 +92,8 @@ class Agenda:
         start: datetime | None = None,
         jitter: timedelta | None = None,
     ) -> Any:
-        """All calls are scheduled evenly from `start` (now) to `start + over`, the last moment included; a single one in
-        the middle. `jitter` moves each by up to so much either way, but never before `start`.
+        """All calls are scheduled evenly from `start` (now) to `start + over`, both included; a single one in the
+        middle. `jitter` moves each by up to so much either way, but never before `start`.
 
         Returns the executions in order (to be awaited, unless the docket is a blocking one), as `add_many` does: each
         says by its `disposition` what came of it.

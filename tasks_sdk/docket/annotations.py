@@ -64,12 +64,11 @@ def _innermost(function: Any) -> Any:
             inner = cast("functools.partial[Any]", inner).func
         elif hasattr(inner, "__wrapped__"):
             inner = inspect.unwrap(inner)
-        elif not (inspect.isroutine(inner) or inspect.isclass(inner)) and inspect.isroutine(
-            getattr(type(inner), "__call__", None)
-        ):
-            inner = type(inner).__call__
-        else:
+        elif inspect.isroutine(inner) or inspect.isclass(inner) or not callable(inner):
             return getattr(inner, "__func__", inner)
+        else:
+            cls: type[Any] = inner.__class__
+            inner = cls.__call__
 
 
 def _closure(inner: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -64,7 +65,7 @@ async def test_there_can_be_a_pause_between_attempts(docket: Docket, work):
     await docket.add(flaky)()
     await work()
     assert len(moments) == 3
-    assert all(b - a >= timedelta(milliseconds=49) for a, b in zip(moments, moments[1:], strict=False))
+    assert all(b - a >= timedelta(milliseconds=49) for a, b in pairwise(moments))
 
 
 async def test_pauses_can_grow(docket: Docket, work):
@@ -81,7 +82,7 @@ async def test_pauses_can_grow(docket: Docket, work):
 
     await docket.add(flaky)()
     await work()
-    pauses = [(b - a).total_seconds() for a, b in zip(moments, moments[1:], strict=False)]
+    pauses = [(b - a).total_seconds() for a, b in pairwise(moments)]
     assert pauses[0] >= 0.019 and pauses[1] >= 0.039 and 0.039 <= pauses[2] < 0.079
 
 

@@ -135,7 +135,7 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(docket: Docket) ->
         await progress.set_total(0)
     with pytest.raises(ValueError, match="expected amount to be at least 1, got -1"):
         await progress.increment(-1)
-    with pytest.raises(TypeError, match="expected amount to be a whole number, got 0.5"):
+    with pytest.raises(TypeError, match=r"expected amount to be a whole number, got 0\.5"):
         await progress.increment(0.5)  # type: ignore
     await docket.clear()
 

@@ -14,7 +14,7 @@ PAYLOAD = "tasks_sdk/docket/payload.py"
 
 BORDERS: dict[tuple[str, str], str] = {
     ("runtime/docket_runtime/executor.py", "Executor._run"): "around a task's call",
-    ("runtime/docket_runtime/executor.py", "Executor._opened"): "around a task's call, to close its dependencies",
+    ("runtime/docket_runtime/executor.py", "Executor._opened"): "around a task's call",
     ("runtime/docket_runtime/resolution.py", "Opening.open"): "a user's dependency, opened",
     ("runtime/docket_runtime/resolution.py", "Opening.open_in_thread"): "a user's dependency, opened",
     ("runtime/docket_runtime/shared.py", "SharedValues._keep"): "a user's dependency, opened",

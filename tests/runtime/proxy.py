@@ -1,4 +1,4 @@
-"""Stands between a client and Redis and loses replies: the server has done what it was asked, and nobody hears of it."""
+"""Stands between a client and Redis and loses replies: the server has done it, and nobody hears of that."""
 
 from __future__ import annotations
 

@@ -218,9 +218,11 @@ async def test_adding_and_cancelling_one_key_in_a_storm_never_runs_two_bodies_to
         inside += 1
         most = max(most, inside)
         try:
-            await asyncio.sleep(0.003)
+            try:
+                await asyncio.sleep(0.003)
+            finally:
+                await asyncio.sleep(0.001)
         finally:
-            await asyncio.sleep(0.001)
             inside -= 1
 
     async with running(docket), running(docket):

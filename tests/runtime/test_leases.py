@@ -255,18 +255,18 @@ async def test_an_outage_shorter_than_the_redelivery_timeout_runs_nothing_twice(
         await asyncio.sleep(1.0)
         return "done"
 
-    async with Docket(docket_name, own_redis.url) as docket:
-        async with (
-            running(docket, redelivery_timeout=timedelta(seconds=1), concurrency=1),
-            running(docket, redelivery_timeout=timedelta(seconds=1), concurrency=1),
-        ):
-            executions = [await docket.add(note)(number) for number in range(2)]
-            await until(lambda: len(ran) == 2)
-            own_redis.pause()
-            await asyncio.sleep(0.8)
-            own_redis.resume()
-            for execution in executions:
-                assert await execution.get_result(timeout=LIMIT) == "done"
+    async with (
+        Docket(docket_name, own_redis.url) as docket,
+        running(docket, redelivery_timeout=timedelta(seconds=1), concurrency=1),
+        running(docket, redelivery_timeout=timedelta(seconds=1), concurrency=1),
+    ):
+        executions = [await docket.add(note)(number) for number in range(2)]
+        await until(lambda: len(ran) == 2)
+        own_redis.pause()
+        await asyncio.sleep(0.8)
+        own_redis.resume()
+        for execution in executions:
+            assert await execution.get_result(timeout=LIMIT) == "done"
     assert sorted(ran) == [0, 1]
 
 

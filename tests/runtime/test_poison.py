@@ -1,4 +1,4 @@
-"""Whatever lies in Redis and whatever tasks do: the worker survives, and exactly that execution is set aside or fails."""
+"""Whatever lies in Redis, whatever tasks do: the worker survives, and exactly that execution is set aside or fails."""
 
 from __future__ import annotations
 
@@ -271,9 +271,17 @@ async def test_arguments_that_cannot_be_unpickled_are_a_dead_letter(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"p", b"?what", b"pnot a pickle", b"p" + pickle.dumps("no arguments"), b"p" + pickle.dumps(((), [])), b"p" + pickle.dumps(((), {1: 2}))],
+    [
+        b"",
+        b"p",
+        b"?what",
+        b"pnot a pickle",
+        b"p" + pickle.dumps("no arguments"),
+        b"p" + pickle.dumps(((), [])),
+        b"p" + pickle.dumps(((), {1: 2})),
+    ],
     ids=["empty", "codec only", "unknown codec", "garbage", "a string", "a list", "keys that are no names"],
-)  # fmt: skip
+)
 async def test_a_body_that_is_no_call_is_set_aside_or_fails(
     docket: Docket, neighbours: list[int], body: bytes
 ):

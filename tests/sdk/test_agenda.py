@@ -161,7 +161,7 @@ async def test_an_unknown_name_ends_it_after_what_stands_before(docket: Docket):
     agenda = agenda_of(2)
     agenda.add("nonexistent_task")("arg3")
     agenda.add(process)(4)
-    with pytest.raises(KeyError, match="no task named 'nonexistent_task'.*2 of 4 calls"):
+    with pytest.raises(KeyError, match=r"no task named 'nonexistent_task'.*2 of 4 calls"):
         await agenda.scatter(docket, over=HOUR, start=START)
     assert sorted(each.args for each in (await docket.snapshot()).future) == [(0,), (1,)]
 

@@ -178,8 +178,19 @@ async def test_one_foreign_key_does_not_keep_a_batch_from_being_scheduled(docket
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost", "http://localhost", "redis://localhost:0", "redis://localhost:x", "redis://localhost/abc", "redis://[::1", None, 5, "memcached://x"],
-)  # fmt: skip
+    [
+        "",
+        "localhost",
+        "http://localhost",
+        "redis://localhost:0",
+        "redis://localhost:x",
+        "redis://localhost/abc",
+        "redis://[::1",
+        None,
+        5,
+        "memcached://x",
+    ],
+)
 def test_a_bad_url_is_refused_at_once(url):
     with pytest.raises(BadURL):
         Docket(url=url)

@@ -210,18 +210,20 @@ async def test_it_goes_on_when_redis_was_away(docket_name: str, own_redis: Redis
 async def test_a_look_whose_reply_is_lost_is_repeated(
     own_redis: RedisServer, short_folder: Path, docket_name: str
 ):
-    async with LossyProxy(short_folder, own_redis.socket_path) as proxy:
-        async with Docket(docket_name, proxy.url) as docket:
-            execution = await docket.add("trace", key="k")("x")
-            for times in (1, 2, 3):
-                proxy.lose(scripts.OBSERVE, times)
-                events = execution.subscribe()
-                first = await asyncio.wait_for(anext(events), 10)
-                second = await asyncio.wait_for(anext(events), 10)
-                assert (first["type"], second["type"]) == ("state", "progress")
-                assert not proxy.armed
-                await events.aclose()
-            await docket.clear()
+    async with (
+        LossyProxy(short_folder, own_redis.socket_path) as proxy,
+        Docket(docket_name, proxy.url) as docket,
+    ):
+        execution = await docket.add("trace", key="k")("x")
+        for times in (1, 2, 3):
+            proxy.lose(scripts.OBSERVE, times)
+            events = execution.subscribe()
+            first = await asyncio.wait_for(anext(events), 10)
+            second = await asyncio.wait_for(anext(events), 10)
+            assert (first["type"], second["type"]) == ("state", "progress")
+            assert not proxy.armed
+            await events.aclose()
+        await docket.clear()
 
 
 async def test_events_after_reports_that_the_follower_was_slow_to_take(docket: Docket):

@@ -21,6 +21,9 @@ WHOLE = {
 }
 
 
+VALUES = st.none() | st.binary(max_size=12) | st.sampled_from([b"1e400", b"-1", b"inf", b"9" * 40])
+
+
 def record(**changes: bytes | None) -> Record | None:
     values = {**WHOLE, **changes}
     return parse_record("k", [values.get(field) for field in FIELDS])
@@ -47,13 +50,13 @@ def test_ended_states_are_ended(state: str):
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.none() | st.binary(max_size=12) | st.sampled_from([b"1e400", b"-1", b"inf", b"9" * 40]), min_size=len(FIELDS), max_size=len(FIELDS)))  # fmt: skip
+@given(st.lists(VALUES, min_size=len(FIELDS), max_size=len(FIELDS)))
 def test_no_record_however_broken_raises(values):
     parse_record("k", values)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.none() | st.binary(max_size=12) | st.sampled_from([b"1e400", b"9" * 40]), min_size=CLAIM_WIDTH - 2, max_size=CLAIM_WIDTH - 2))  # fmt: skip
+@given(st.lists(VALUES, min_size=CLAIM_WIDTH - 2, max_size=CLAIM_WIDTH - 2))
 def test_no_claim_however_broken_raises(values):
     (claimed,) = parse_claims([b"d:1-0", b"\xff key", *values])
     assert claimed.entry == "d:1-0"

@@ -16,8 +16,9 @@ GUIDE = (REPOSITORY / "docs/coming-from-pydocket.md").read_text()
 
 FRONT_DOOR = (
     "__version__ Agenda CallArgument ConcurrencyLimit Cooldown Cron CurrentDocket CurrentExecution CurrentWorker "
-    "CycleError Debounce Depends Disposition Docket Execution ExecutionCancelled ExecutionState ExponentialRetry Logged "
-    "Perpetual Progress RateLimit Retry Shared StrikeList TaskArgument TaskCall TaskKey TaskLogger testing Timeout Worker"
+    "CycleError Debounce Depends Disposition Docket Execution ExecutionCancelled ExecutionState ExponentialRetry "
+    "Logged Perpetual Progress RateLimit Retry Shared StrikeList TaskArgument TaskCall TaskKey TaskLogger testing "
+    "Timeout Worker"
 )
 """Everything that pydocket exports."""
 
@@ -25,9 +26,9 @@ PATHS = {
     "docket.agenda": "Agenda",
     "docket.annotations": "Annotation Logged",
     "docket.dependencies": (
-        "CallArgument Cron CurrentDocket CurrentExecution CurrentWorker CycleError Dependency DependencyFunction Depends "
-        "ExponentialRetry ForcedRetry Perpetual Progress Retry Shared TaskArgument TaskKey TaskLogger Timeout current_docket "
-        "current_execution current_worker"
+        "CallArgument Cron CurrentDocket CurrentExecution CurrentWorker CycleError Dependency DependencyFunction "
+        "Depends ExponentialRetry ForcedRetry Perpetual Progress Retry Shared TaskArgument TaskKey TaskLogger Timeout "
+        "current_docket current_execution current_worker"
     ),
     "docket.docket": "Docket DocketSnapshot TaskCollection WorkerInfo",
     "docket.execution": (

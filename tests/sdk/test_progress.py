@@ -80,21 +80,24 @@ async def test_increments_of_many_tasks_and_threads_add_up(docket: Docket, docke
 async def test_a_report_whose_reply_was_lost_counts_once(
     own_redis: RedisServer, short_folder: Path, docket_name: str
 ):
-    async with LossyProxy(short_folder, own_redis.socket_path) as proxy:
-        async with Docket(docket_name, own_redis.url) as docket, Docket(docket_name, proxy.url) as shaky:
-            gate = Gate()
-            await docket.add(gate, key="k")()
-            async with running(docket):
-                await gate.has_begun()
-                execution = await shaky.get_execution("k")
-                assert execution is not None
-                for _ in range(5):
-                    proxy.lose(scripts.PROGRESS)
-                    await execution.progress.increment()
-                assert proxy.lost == 5
-                assert execution.progress.current == 5
-                gate.open.set()
-                await until(lambda: gate.inside == 0)
+    async with (
+        LossyProxy(short_folder, own_redis.socket_path) as proxy,
+        Docket(docket_name, own_redis.url) as docket,
+        Docket(docket_name, proxy.url) as shaky,
+    ):
+        gate = Gate()
+        await docket.add(gate, key="k")()
+        async with running(docket):
+            await gate.has_begun()
+            execution = await shaky.get_execution("k")
+            assert execution is not None
+            for _ in range(5):
+                proxy.lose(scripts.PROGRESS)
+                await execution.progress.increment()
+            assert proxy.lost == 5
+            assert execution.progress.current == 5
+            gate.open.set()
+            await until(lambda: gate.inside == 0)
 
 
 async def test_the_hash_has_the_documented_fields(docket: Docket):

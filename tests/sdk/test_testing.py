@@ -67,7 +67,7 @@ async def test_each_claim_can_fail(docket: Docket):
     with pytest.raises(AssertionError, match="nothing is scheduled in the docket"):
         await testing.assert_task_scheduled(docket, greet)
     await docket.add(greet, key="k")("Jane")
-    with pytest.raises(AssertionError, match="expected greet not to be scheduled, but it is\n.*\n  greet"):
+    with pytest.raises(AssertionError, match=r"expected greet not to be scheduled, but it is\n.*\n  greet"):
         await testing.assert_task_not_scheduled(docket, greet)
     with pytest.raises(AssertionError, match="expected 2 calls of greet to be scheduled, found 1"):
         await testing.assert_task_count(docket, greet, count=2)
@@ -229,7 +229,7 @@ async def test_many_that_are_due_by_now_are_all_run(docket: Docket):
 async def test_what_is_left_when_it_takes_too_long_is_named(docket: Docket):
     await docket.add(greet, when=later(), key="far")("Jane")
     with pytest.raises(
-        TimeoutError, match="not at its end after 0:00:00.1.*left are: greet 'far' \\(scheduled, due at"
+        TimeoutError, match=r"not at its end after 0:00:00.1.*left are: greet 'far' \(scheduled, due at"
     ):
         await testing.run_to_the_end(docket, within=timedelta(milliseconds=100))
 

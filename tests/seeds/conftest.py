@@ -1,4 +1,4 @@
-"""What the examples of the documents find: `Docket()` is the test's own docket, and other people's functions are noted."""
+"""What the examples of the documents find: `Docket()` is the test's own docket, calls of functions not shown are noted."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,7 +38,7 @@ async def test_scattering(docket: Docket, noted: Noted, capsys: pytest.CaptureFi
     await example(PATTERNS, "Basic Scattering").run(names)
     assert capsys.readouterr().out == "Scheduled 100 tasks over 50 minutes\n"
     whens = await moments(docket)
-    gaps = {after - before for before, after in zip(whens, whens[1:], strict=False)}
+    gaps = {after - before for before, after in itertools.pairwise(whens)}
     assert len(whens) == 100
     assert all(abs(gap - 50 * MINUTE / 99) < timedelta(milliseconds=1) for gap in gaps)
     docket.register(names["process_item"])

@@ -9,7 +9,6 @@ from docket import clock
 from docket.dependencies.base import Dependency
 from docket.errors import ForcedRetry
 
-
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=64)
 

@@ -118,9 +118,9 @@ def schedule(
     rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int]],
     judged_by: bytes = b"",
 ) -> Call:
-    """`judged_by`: the version of the strikes that let these calls pass (empty: there are none). Each row: verb (`add` or `replace`), key, name,
-    body, when_us (None: now), ttl_ms, entry it is asked from, and a number that tells this request from others: sent
-    twice because a reply was lost, it takes place once.
+    """`judged_by`: the version of the strikes that let these calls pass (empty: there are none). Each row: verb (`add`
+    or `replace`), key, name, body, when_us (None: now), ttl_ms, entry it is asked from, and a number that tells this
+    request from others: sent twice because a reply was lost, it takes place once.
 
     Replies a row each: `scheduled` or `already`, generation, state, when_us. Or `stale` alone: the rules are
     others now, and nothing was done.

@@ -2,6 +2,14 @@
 -- worker_id, worker_name. A claim is a row of nine in `claimed`, as docket/message.py reads it.
 local claimed = {}
 
+-- What this script itself has just promoted, by entry: its record was read then, and is written once, as what it will be.
+local fresh = {}
+
+local function read_record(key)
+  return redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
+    "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced", "held")
+end
+
 local function add_claim(entry, key, r)
   local n = #claimed
   claimed[n + 1] = entry
@@ -29,8 +37,8 @@ local function claim_one(entry, key)
   if not key then
     return set_garbage_aside(entry, key, "not an entry of a docket: it names no key")
   end
-  local r = redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
-    "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced")
+  local r = fresh[entry] and fresh[entry].record or read_record(key)
+  fresh[entry] = nil
   if not r[1] then
     return set_garbage_aside(entry, key, "no record of the execution '" .. key .. "' exists")
   elseif r[12] == entry then
@@ -57,7 +65,7 @@ local function claim_one(entry, key)
   elseif r[13] then
     redis.call("HDEL", runs .. key, "shun", "bounced")
   end
-  redis.call("HSET", runs .. key, "state", "running", "worker", worker_id, "started_us", now_text)
+  redis.call("HSET", runs .. key, "state", "running", "entry", entry, "worker", worker_id, "started_us", now_text)
   if r[10] ~= "0" then
     announce(key, "running", r[5], worker_name, now_moment, "null")
   end

@@ -1,23 +1,34 @@
--- scheduled | queued (held until now) → queued: what is due moves to the stream. Needs: _house, _events, _lines.
+-- scheduled | queued (held until now) → queued: what is due moves to the stream. Needs: _house, _events, _lines, _claim.
 
 local function promote_one(_, key)
   local record = runs .. key
-  local r = redis.call("HMGET", record, "state", "generation", "busy", "when_us", "ttl_ms", "held", "crashes")
-  local was_held = r[1] == "queued" and r[6]
+  local r = read_record(key)
+  local was_held = r[1] == "queued" and r[15]
   if r[1] ~= "scheduled" and not was_held then
     return
   end
   if was_held then
     redis.call("HDEL", record, "held")
   end
-  if r[3] and in_line(r[3]) then
+  if r[10] ~= "0" and not was_held then
+    announce(key, "queued", r[5], "null", "null", "null")
+  end
+  if r[12] and in_line(r[12]) then
     redis.call("SADD", deferred_key, key)
     redis.call("HSET", record, "state", "queued", "deferred", "1")
+  elseif was_held or r[9] or r[13] then
+    redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[9] and "s" or "d", key, r[7]))
   else
-    redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[7] and "s" or "d", key, r[2]))
+    local entry = put_in_line("d", key, r[7])
+    r[1], r[2] = "queued", entry
+    fresh[entry] = { key = key, record = r }
   end
-  if r[5] ~= "0" and not was_held then
-    announce(key, "queued", r[4], "null", "null", "null")
+end
+
+-- Whatever was promoted and not claimed in the same breath is queued.
+local function finish_promotion()
+  for entry, item in pairs(fresh) do
+    redis.call("HSET", runs .. item.key, "state", "queued", "entry", entry)
   end
 end
 

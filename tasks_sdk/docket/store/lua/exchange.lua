@@ -12,8 +12,8 @@ local delivered_count = tonumber(ARGV[8])
 --@include "_events"
 --@include "_lines"
 --@include "_settle"
---@include "_promote"
 --@include "_claim"
+--@include "_promote"
 --@include "_strikes"
 
 local next_argument = 9
@@ -28,7 +28,7 @@ local promoted = promote_most > 0 and promote(promote_most) or 0
 
 -- A worker that lapsed was struck off the roll and its work given to others: it must not claim under the old name.
 local lapsed = not redis.call("ZSCORE", workers_key, worker_id)
-if not lapsed then
+local function claim_all()
   for i = 1, delivered_count do
     local key = ARGV[next_argument + 1]
     claim(ARGV[next_argument], key ~= "" and key)
@@ -37,6 +37,16 @@ if not lapsed then
   for lane in string.gmatch(lanes_wanted, ".") do
     free = free - claim_new(lane, free)
   end
+end
+
+-- Whatever becomes of the claims, what was promoted must be written down.
+local done, problem = true, nil
+if not lapsed then
+  done, problem = pcall(claim_all)
+end
+finish_promotion()
+if not done then
+  error(problem)
 end
 
 -- Of all the workers that wait for the same due time one is the timekeeper and wakes for it exactly; the others come a
