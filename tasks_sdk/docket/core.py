@@ -38,9 +38,16 @@ class Core(Generic[E]):
             self.registry.register(function)
 
     def prepare(
-        self, function: TaskFunction | str, when: datetime | None, key: str | None
+        self,
+        function: TaskFunction | str,
+        when: datetime | None,
+        key: str | None,
+        *,
+        key_required: bool = False,
     ) -> tuple[TaskFunction | str, datetime | None, str]:
         """What can be refused before the arguments are known is refused here; a fresh key is fixed here too."""
+        if key is None and key_required:
+            raise ValueError("expected the key of what is to be replaced, got None")
         scheduling.check(function, when, key)
         if not isinstance(function, str):
             self.registry.register(function)

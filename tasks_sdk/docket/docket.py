@@ -163,7 +163,7 @@ class Docket:
     def _scheduler(
         self, function: Callable[..., Any] | str, when: datetime | None, key: str | None, *, replace: bool
     ) -> Callable[..., Awaitable[Execution]]:
-        prepared = self.core.prepare(function, when, key)
+        prepared = self.core.prepare(function, when, key, key_required=replace)
 
         async def schedule(*args: Any, **kwargs: Any) -> Execution:
             call = self.core.call(prepared, args, kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,9 @@ from docket.dependencies.signature import injected_into, wrapped_around
 from docket.dependencies.statements import check
 
 TaskFunction = Callable[..., Any]
+
+_MARK: Any = getattr(asyncio.coroutines, "_is_coroutine", object())
+"""What older asyncio hangs on something (an AsyncMock, say) to mark that calling it gives a coroutine."""
 
 _EMPTY = inspect.Parameter.empty
 
@@ -70,7 +74,7 @@ def returns_awaitable(function: TaskFunction) -> bool:
     """Whether calling it gives something to await: looks through partials, decorators and callable objects."""
     inner: Any = function
     while True:
-        if inspect.iscoroutinefunction(inner) or getattr(inner, "_is_coroutine", None) is not None:
+        if inspect.iscoroutinefunction(inner) or getattr(inner, "_is_coroutine", None) is _MARK:
             return True
         if isinstance(inner, functools.partial):
             inner = cast("functools.partial[Any]", inner).func

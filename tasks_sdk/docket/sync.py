@@ -187,7 +187,7 @@ class Docket:
     def _scheduler(
         self, function: Callable[..., Any] | str, when: datetime | None, key: str | None, *, replace: bool
     ) -> Callable[..., Execution]:
-        prepared = self.core.prepare(function, when, key)
+        prepared = self.core.prepare(function, when, key, key_required=replace)
 
         def schedule(*args: Any, **kwargs: Any) -> Execution:
             call = self.core.call(prepared, args, kwargs)

@@ -13,7 +13,18 @@ from docket import __version__
 from tests.cli.conftest import Answer
 from tests.redis_server import RedisServer
 
-COMMANDS = {"worker", "watch", "snapshot", "clear", "strike", "restore", "strikes", "workers", "tasks", "version"}
+COMMANDS = {
+    "worker",
+    "watch",
+    "snapshot",
+    "clear",
+    "strike",
+    "restore",
+    "strikes",
+    "workers",
+    "tasks",
+    "version",
+}
 
 CLIENT_COMMANDS = [
     ("snapshot",),

@@ -13,7 +13,7 @@ async def process(item: int) -> None: ...
 
 
 async def test_calls_are_scattered_evenly(docket: Docket, tomorrow: datetime):
-    """From `start` to `start + over`, both included, in the order in which they were added; `start` is now unless given."""
+    """From `start` (now, unless given) to `start + over`, both included, in the order in which they were added."""
     agenda = Agenda()
     for item in range(4):
         agenda.add(process)(item)

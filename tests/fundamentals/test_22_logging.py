@@ -16,8 +16,8 @@ def everything_is_heard(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_only_annotated_arguments_are_logged(docket: Docket, work, caplog: pytest.LogCaptureFixture):
-    """One line when an execution starts (with how late it is) and one when it ends (with how long it took), each with the
-    call as its task allows it to be shown."""
+    """One line when an execution starts (how late it is) and one when it ends (how long it took), with the call as its
+    task allows it to be shown."""
 
     async def pay(
         customer: Annotated[str, Logged], card: str, amount: Annotated[float, Logged] = 0.0

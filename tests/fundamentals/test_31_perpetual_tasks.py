@@ -79,18 +79,27 @@ async def test_it_may_change_the_arguments_and_the_pace_of_the_next_run(docket: 
 
 async def test_an_automatic_task_needs_nobody_to_add_it(docket: Docket) -> None:
     """Workers that know it see to it, under its own name as the key; however many there are, it is one chain."""
-    runs: list[int] = []
+    runs, inside, most = 0, 0, 0
+    enough = asyncio.Event()
 
     async def clean_up(perpetual: Perpetual = Perpetual(every=TICK, automatic=True)) -> None:
-        runs.append(1)
+        nonlocal runs, inside, most
+        runs, inside = runs + 1, inside + 1
+        most = max(most, inside)
+        await asyncio.sleep(0.005)
+        inside -= 1
+        if runs >= 4:
+            enough.set()
 
     docket.register(clean_up)
     async with Worker(docket, name="a") as a, Worker(docket, name="b") as b:
-        one = asyncio.create_task(b.run_forever())
-        await asyncio.wait_for(a.run_at_most({"clean_up": 3}), 10)
-        one.cancel()
-        await asyncio.gather(one, return_exceptions=True)
-    assert len(runs) >= 3
+        both = [asyncio.create_task(worker.run_forever()) for worker in (a, b)]
+        await asyncio.wait_for(enough.wait(), 10)
+        assert [each.key for each in (await docket.snapshot()).future] in (["clean_up"], [])
+        for each in both:
+            each.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+    assert most == 1
     await docket.cancel("clean_up")
 
 

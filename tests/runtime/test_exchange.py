@@ -18,7 +18,7 @@ from docket.store.scripts import Call
 from docket_runtime.claims import Claims
 from docket_runtime.exchange import Exchange, row
 from docket_runtime.outage import Outage
-from docket_runtime.outcomes import COMPLETED_WITH_NONE
+from docket_runtime.outcomes import COMPLETED_WITH_NONE, Outcome
 from docket_runtime.scheduler import Schedule
 from tests.runtime.support import Gate, finish, running, until
 
@@ -294,3 +294,14 @@ async def test_a_suspect_called_out_during_an_exchange_is_looked_for(crew: Crew,
     await until(lambda: sum(call.arguments[3] == "s" for call in ledger.calls) >= 2, 1)
     exchange.finish()
     await asyncio.wait_for(run, 3)
+
+
+async def test_an_exchange_is_bounded_in_bytes(exchange: Exchange, ledger: Ledger):
+    """Redis closes the connection of whoever sends more than a gigabyte at once, and would do so again and again."""
+    megabyte = b"p" + b"x" * (1 << 20)
+    for number in range(200):
+        exchange.settle(row(f"d:{number}-0", "k", Outcome("completed", megabyte)))
+    await until_over(exchange)
+    sizes = [sum(len(each) for each in call.arguments if isinstance(each, bytes)) for call in ledger.calls]
+    assert sum(size >> 20 for size in sizes) >= 200
+    assert max(sizes) <= 64 << 20

@@ -226,3 +226,37 @@ async def test_a_key_whose_entry_was_trimmed_away_can_be_added_again(ours: Docke
     async with running(ours):
         await execution.get_result(timeout=LIMIT)
     assert ran == ["again"]
+
+
+REFUSALS = {
+    "as a replica during a failover": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+    "out of memory": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+}
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+async def test_a_redis_that_refuses_to_write_is_waited_for(ours: Docket, why: str):
+    refuse, serve = REFUSALS[why]
+    gate = Gate()
+    ran: list[int] = []
+
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    ours.register(gate, names=["gate"])
+    async with running(ours) as worker:
+        execution = await ours.add("gate")("x")
+        await gate.has_begun()
+        later = [await ours.add(note, when=soon(milliseconds=50))(number) for number in range(5)]
+        async with ours.redis() as redis:
+            await redis.execute_command(*refuse)
+            await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await asyncio.sleep(0.2)
+            gate.open.set()
+            await until(lambda: not worker.claims)
+            await asyncio.sleep(0.2)
+            await redis.execute_command(*serve)
+        assert await execution.get_result(timeout=LIMIT) == "x"
+        for each in later:
+            await each.get_result(timeout=LIMIT)
+    assert sorted(ran) == list(range(5))

@@ -16,7 +16,7 @@ import pytest
 
 from docket import DeadLetter, Depends, Docket, ExecutionCancelled, Retry, TaskFailed, Worker
 from docket.annotations import Logged
-from tests.runtime.support import NO_TIME, SHORT, finish, running, soon, until, work_off
+from tests.runtime.support import NO_TIME, SHORT, Gate, finish, running, soon, until, work_off
 
 LIMIT = timedelta(seconds=5)
 
@@ -188,6 +188,28 @@ async def test_a_record_of_another_type_does_not_keep_the_work_of_a_dead_worker_
         await asyncio.gather(run, return_exceptions=True)
     assert sorted(ran) == [0, 1, 3, 4]
     await forget(docket, "k2")
+
+
+async def test_a_record_of_another_type_does_not_disturb_a_worker_that_listens_anew(
+    docket: Docket, neighbours: list[int]
+):
+    gate = Gate()
+    docket.register(gate, names=["gate"])
+    async with running(docket) as worker:
+        await docket.add("gate", key="broken")()
+        await gate.has_begun()
+        async with docket.redis() as redis:
+            await redis.set(docket.keys.runs("broken"), "a string")
+            while not await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub"):
+                await asyncio.sleep(0.002)
+            await until(lambda: not docket.store.listener._confirmed)
+        await until(lambda: len(docket.store.listener._confirmed) >= 2)
+        await asyncio.sleep(0.05)
+        await add_neighbours(docket, 0)
+        await until(lambda: len(neighbours) == 10)
+        gate.open.set()
+        await until(lambda: not worker.claims)
+    await forget(docket, "broken")
 
 
 async def test_a_key_in_the_future_without_a_record_is_dropped(docket: Docket, neighbours: list[int]):

@@ -10,6 +10,7 @@ import pytest
 
 from docket import BadURL, Disposition, Docket, DocketError
 from docket.errors import SchedulingFailed
+from docket.store.scripts import Call
 from tests.runtime.support import soon, work_off
 
 LIMIT = timedelta(seconds=5)
@@ -50,6 +51,7 @@ async def test_no_key_touches_a_key_of_ours(docket: Docket, verb: str):
     assert parked.state == "cancelled"
 
 
+@pytest.mark.leaves_keys("the watch takes what stands before the first colon for the name of the docket")
 async def test_no_docket_touches_another(docket_name: str, redis_url: str):
     """Also if its name looks like a key of the other's."""
     ran: list[str] = []
@@ -343,3 +345,20 @@ async def test_two_clients_that_add_one_key_at_once_make_one_execution(
             )
             assert sorted(each.disposition for each in both) == ["already_scheduled", "scheduled"]
     assert await docket.clear() == 30
+
+
+async def test_a_batch_is_bounded_in_bytes(docket: Docket, monkeypatch: pytest.MonkeyPatch):
+    """Redis closes the connection of whoever sends more than a gigabyte at once."""
+    sizes: list[int] = []
+    ask = docket.store.ask
+
+    async def measured(request):
+        if isinstance(request, Call):
+            sizes.append(sum(len(each) for each in request.arguments if isinstance(each, bytes)))
+        return await ask(request)
+
+    monkeypatch.setattr(docket.store, "ask", measured)
+    await docket.add_many([docket.call("echo", key=f"k{n}")(b"x" * (1 << 20)) for n in range(100)])
+    assert sum(size >> 20 for size in sizes) >= 100
+    assert max(sizes) <= 64 << 20
+    assert await docket.clear() == 100

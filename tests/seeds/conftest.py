@@ -1,4 +1,4 @@
-"""What the examples of the documents find: `Docket()` is the test's own docket, calls of functions not shown are noted."""
+"""What the examples find: `Docket()` is the test's own docket, and calls of functions that are not shown are noted."""
 
 from __future__ import annotations
 

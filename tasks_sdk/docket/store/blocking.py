@@ -18,8 +18,6 @@ from docket.store.scripts import Call
 T = TypeVar("T")
 
 _BETWEEN_TRIES = 0.2
-_AS_MANY_AS_WAIT = 2**31
-"""redis-py would refuse the hundred-and-first thread that waits for something."""
 
 
 class BlockingStore:
@@ -30,7 +28,8 @@ class BlockingStore:
         self.client: Any = blocking_client(address, connections, **options)
         # Each waiting thread listens on a connection of its own; they are few, and silent until something happens.
         kwargs = {**self.client.connection_pool.connection_kwargs, "socket_timeout": None}
-        pool: Any = cast(Any, redis.ConnectionPool).from_url(address.url, max_connections=_AS_MANY_AS_WAIT, **kwargs)
+        kwargs["max_connections"] = 2**31
+        pool: Any = cast(Any, redis.ConnectionPool).from_url(address.url, **kwargs)
         self._quiet_client: Any = redis.Redis.from_pool(pool)
 
     def perform(self, operation: Operation[T]) -> T:

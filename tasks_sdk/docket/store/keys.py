@@ -12,11 +12,41 @@ LANES = "rd"
 SUSPECTS = "s"
 
 
+_FIXED = frozenset(
+    [
+        "stream",
+        "queue",
+        "runs",
+        "results",
+        "progress",
+        "state",
+        "signals",
+        "generations",
+        "deferred",
+        "dead",
+        "orphans",
+        "workers",
+        "worker",
+        "tasks",
+        "known",
+        "timekeeper",
+        "strikes",
+        "held",
+        "concurrency",
+        "waiting",
+    ]
+)
+
+
 class Keys:
-    """The names of one docket. On a cluster the prefix stands in braces, so that all lie in one hash slot."""
+    """The names of one docket. On a cluster the prefix stands in braces, so that all lie in one hash slot.
+
+    So it does if the name itself looks like a key of another docket's: `shop:runs` beside `shop`.
+    """
 
     def __init__(self, name: str, *, clustered: bool = False) -> None:
-        self.prefix = f"{{{name}}}" if clustered else name
+        ambiguous = not _FIXED.isdisjoint(name.split(":")[1:])
+        self.prefix = f"{{{name}}}" if clustered or ambiguous else name
 
     @property
     def stream(self) -> str:

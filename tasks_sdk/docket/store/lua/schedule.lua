@@ -96,8 +96,14 @@ local function earliest()
   return tonumber(redis.call("ZRANGE", queue_key, 0, 0, "WITHSCORES")[2])
 end
 
-local before = earliest()
 local replies = {}
+local sound, before = pcall(earliest)
+if not sound then
+  for i = 3, #ARGV, stride do
+    replies[#replies + 1] = { "failed", queue_key .. ": " .. (type(before) == "table" and before.err or tostring(before)) }
+  end
+  return replies
+end
 for i = 3, #ARGV, stride do
   -- One call that cannot be scheduled (its key holds something foreign) does not take the batch with it.
   local done, reply = pcall(schedule, unpack(ARGV, i, i + stride - 1))
