@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
+from redis.exceptions import RedisError
+
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
-from docket.store.connect import BROKEN
 from docket.store.keys import Keys
 from docket.store.listener import Listener
 from docket.store.requests import SUBSCRIBED
@@ -60,7 +61,7 @@ class Signals:
         if flights:
             try:
                 stopped = await self._store.ask(scripts.stops(self._keys, flights))
-            except BROKEN:
+            except (RedisError, OSError):
                 return  # the subscription meets the same outage and catches up again after it
             for entry in stopped:
                 self._claims.stop(entry.decode())

@@ -51,9 +51,10 @@ async def test_a_flight_that_has_not_begun_is_only_marked():
         return "ended"
 
     flight = Flight(claimed("d:1-0"), 0)
-    flight.task = asyncio.create_task(body())  # type: ignore[assignment]
+    task = asyncio.create_task(body())
+    flight.task = task  # type: ignore[assignment]
     flight.stop()
-    assert await flight.task == "ended"
+    assert await task == "ended"
 
 
 async def test_a_flight_on_the_loop_is_cancelled_and_one_in_a_thread_is_not():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -156,7 +157,7 @@ async def test_a_drained_worker_is_off_the_roll_and_leaves_nothing_behind(docket
     assert await docket.workers() == []
     async with docket.redis() as redis:
         for lane in (docket.keys.stream, docket.keys.redelivered, docket.keys.suspects):
-            groups = await redis.execute_command("XINFO", "GROUPS", lane)
+            groups: Any = await redis.execute_command("XINFO", "GROUPS", lane)
             flat = dict(zip(groups[0][::2], groups[0][1::2], strict=True))
             assert flat[b"consumers"] == 0 and flat[b"pending"] == 0
     await docket.clear()
@@ -195,7 +196,7 @@ async def test_what_the_reader_is_given_in_the_last_moment_is_not_lost(docket: D
         async with Worker(docket, drain_timeout=NO_TIME) as worker:
             run = asyncio.create_task(worker.run_forever())
             await until(lambda worker=worker: worker.worker_id and worker.exchange.reading)
-            adding = asyncio.create_task(docket.add(note)(turn))
+            adding = asyncio.ensure_future(docket.add(note)(turn))
             for _ in range(turn):
                 await asyncio.sleep(0)
             await stopped(worker, run)

@@ -214,7 +214,7 @@ async def test_a_record_of_another_type_does_not_disturb_a_worker_that_listens_a
 
 async def test_a_key_in_the_future_without_a_record_is_dropped(docket: Docket, neighbours: list[int]):
     async with docket.redis() as redis:
-        await redis.zadd(docket.keys.queue, {"nobody": 1, b"\xff\xfe": 2})
+        await redis.zadd(docket.keys.queue, {b"nobody": 1, b"\xff\xfe": 2})
     await add_neighbours(docket, 0)
     await work_off(docket)
     assert len(neighbours) == 10

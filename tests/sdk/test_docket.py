@@ -90,7 +90,7 @@ async def test_what_cannot_be_a_key_is_refused_at_the_caller(docket: Docket, key
 
     if key is None:
         with pytest.raises((TypeError, ValueError)):
-            docket.replace(note, None, key)
+            docket.replace(note, None, key)  # type: ignore[arg-type]
         return
     with pytest.raises((TypeError, ValueError), match="expected"):
         docket.add(note, key=key)

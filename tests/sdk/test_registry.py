@@ -80,7 +80,7 @@ def test_functions_are_classified_by_what_calling_them_returns(function, expecte
 
 def test_the_name_is_that_of_the_innermost_function():
     assert name_of(coroutine) == "coroutine"
-    assert name_of(functools.partial(functools.partial(coroutine, 1), 2)) == "coroutine"
+    assert name_of(functools.partial(functools.partial(coroutine, 1), "2")) == "coroutine"
     assert name_of(wrapped(plain)) == "plain"
     assert name_of(AsyncCallable()) == "AsyncCallable"
 

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ LIMIT = timedelta(seconds=10)
 
 def clients(docket: Docket) -> int:
     with docket.redis() as redis:
-        return len(redis.execute_command("CLIENT", "LIST").splitlines())
+        listed: Any = redis.execute_command("CLIENT", "LIST")
+        return len(listed.splitlines())
 
 
 def test_a_hundred_threads_share_a_few_connections(docket_name: str, redis_url: str):

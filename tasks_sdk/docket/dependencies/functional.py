@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -19,8 +19,8 @@ R = TypeVar("R")
 
 DependencyFunction: TypeAlias = (
     Callable[..., Awaitable[R]]
-    | Callable[..., AsyncGenerator[R, None]]
-    | Callable[..., Generator[R, None, None]]
+    | Callable[..., AsyncIterator[R]]
+    | Callable[..., Iterator[R]]
     | Callable[..., AbstractAsyncContextManager[R]]
     | Callable[..., AbstractContextManager[R]]
     | Callable[..., R]
@@ -124,9 +124,9 @@ class EffectiveArgument(ArgumentStatement):
 @overload
 def Depends(dependency: Callable[..., Awaitable[R]], **bindings: Any) -> R: ...
 @overload
-def Depends(dependency: Callable[..., AsyncGenerator[R, None]], **bindings: Any) -> R: ...
+def Depends(dependency: Callable[..., AsyncIterator[R]], **bindings: Any) -> R: ...
 @overload
-def Depends(dependency: Callable[..., Generator[R, None, None]], **bindings: Any) -> R: ...
+def Depends(dependency: Callable[..., Iterator[R]], **bindings: Any) -> R: ...
 @overload
 def Depends(dependency: Callable[..., AbstractAsyncContextManager[R]], **bindings: Any) -> R: ...
 @overload
@@ -145,9 +145,9 @@ def Depends(dependency: Callable[..., Any], **bindings: Any) -> Any:
 @overload
 def Shared(factory: Callable[..., Awaitable[R]]) -> R: ...
 @overload
-def Shared(factory: Callable[..., AsyncGenerator[R, None]]) -> R: ...
+def Shared(factory: Callable[..., AsyncIterator[R]]) -> R: ...
 @overload
-def Shared(factory: Callable[..., Generator[R, None, None]]) -> R: ...
+def Shared(factory: Callable[..., Iterator[R]]) -> R: ...
 @overload
 def Shared(factory: Callable[..., AbstractAsyncContextManager[R]]) -> R: ...
 @overload

@@ -119,7 +119,7 @@ class Keys:
 
     @property
     def known(self) -> str:
-        """set · every task name that a worker ever enlisted with; never expires, and holds no more than there are names."""
+        """set · every task name that a worker ever enlisted with; never expires, grows only with the code."""
         return f"{self.prefix}:known"
 
     @property

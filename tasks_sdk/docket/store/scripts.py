@@ -231,7 +231,7 @@ def purge_dead(keys: Keys, dead: Iterable[str] = (), most: int = 1000) -> Call:
 
 
 def progress(keys: Keys, key: str, entry: str, verb: str, value: str | int, request: str) -> Call:
-    """`verb`: `total`, `increment`, `message` or `silence`. `entry`: the delivery that reports; empty: somebody outside.
+    """`verb`: `total`, `increment`, `message` or `silence`. `entry`: the delivery that reports; empty: an outsider.
 
     Replies current, total, message and updated_at, or None: that delivery does not run (any more), or keeps nothing.
     """
@@ -239,8 +239,8 @@ def progress(keys: Keys, key: str, entry: str, verb: str, value: str | int, requ
 
 
 def observe(keys: Keys, key: str, observer: str, mark: str) -> Call:
-    """Replies `live` with the state event and the progress event, or `unkept` or `gone`; with `live`, `mark` is published
-    on `keys.marks(observer)` in the same moment."""
+    """Replies `live` with the state event and the progress event, or `unkept` or `gone`; with `live`, `mark` is
+    published on `keys.marks(observer)` in the same moment."""
     return Call(OBSERVE, keys.stream, [keys.prefix, key, observer, mark])
 
 

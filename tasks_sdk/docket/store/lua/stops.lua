@@ -5,7 +5,8 @@ local prefix = ARGV[1]
 
 local stopped = {}
 for i = 2, #ARGV, 2 do
-  if redis.call("HGET", runs .. ARGV[i + 1], "stop") == ARGV[i] then
+  local stop = redis.pcall("HGET", runs .. ARGV[i + 1], "stop")  -- a record that is no hash any more is settled as broken
+  if stop == ARGV[i] then
     stopped[#stopped + 1] = ARGV[i]
   end
 end
