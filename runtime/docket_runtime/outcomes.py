@@ -37,10 +37,12 @@ def completed(value: Any) -> Outcome:
     if value is None:
         return COMPLETED_WITH_NONE
     try:
-        return Outcome("completed", payload.dump(value))
+        stored = payload.dump(value)
+        payload.refuse_excess(stored, "the results")
+        return Outcome("completed", stored)
     except BaseException as error:
         return failed(
-            TypeError(f"cannot pickle the result (a {type(value).__name__}): {payload.describe(error)}")
+            TypeError(f"cannot store the result (a {type(value).__name__}): {payload.describe(error)}")
         )
 
 

@@ -400,13 +400,13 @@ class Worker:
         with scope:
             await signals.run(worker_id)
 
-    async def retire(self) -> None:
+    async def retire(self, worker_id: str | None = None) -> None:
         """What was still delivered to this worker goes back, and its name leaves the roll."""
         try:
             await self._store.ask(
                 scripts.hand_over(
                     self.docket.keys,
-                    self.worker_id,
+                    worker_id or self.worker_id,
                     "its worker has left",
                     max_crashes=self.settings.max_crashes,
                     begun=(),
@@ -448,10 +448,11 @@ class Worker:
             "be discarded",
             message.name_of(self.worker_id),
         )
+        struck_off = self.worker_id
         await self._enlist()
-        await (
-            self._reader.close()
-        )  # it must read under the new id; what it was given under the old one is swept
+        # It must read under the new id; what it was given under the old one meanwhile goes back at once.
+        await self._reader.close()
+        await self.retire(struck_off)
         self._listen()
 
     async def _fly(self, flight: Flight) -> None:

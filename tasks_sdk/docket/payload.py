@@ -20,6 +20,11 @@ from docket.errors import CannotLoad, CannotStore, RemoteTraceback, TaskFailed
 _PICKLED = b"p"
 _PROTOCOL = 5
 
+LARGEST = 256 * 1024 * 1024
+"""Bytes of one value. Redis takes 512 MB at the most, and closes the connection on more, as if it were away."""
+
+_LONGEST_TEXT = 100_000
+
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -50,10 +55,20 @@ def dump_arguments(
 ) -> bytes:
     """The arguments of one call. CannotStore names the parameter that does not let itself be pickled."""
     try:
-        return dump((tuple(args), dict(kwargs)))
+        stored = dump((tuple(args), dict(kwargs)))
     except Exception as error:
         culprit = _culprit(args, kwargs, parameters)
         raise CannotStore(f"cannot pickle {culprit} of the call to {task!r}: {describe(error)}") from error
+    refuse_excess(stored, f"the arguments of the call to {task!r}")
+    return stored
+
+
+def refuse_excess(stored: bytes, what: str) -> None:
+    """CannotStore, if there is more of it than can be kept."""
+    if len(stored) > LARGEST:
+        raise CannotStore(
+            f"{what} are {len(stored):,} bytes when pickled; {LARGEST:,} is the most that can be stored"
+        )
 
 
 def _culprit(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Sequence[str]) -> str:
@@ -92,7 +107,10 @@ def dump_exception(error: BaseException) -> bytes:
     except BaseException:
         carried = _dump_parts(error)
     text = _traceback_of(error)
-    return dump((type(error).__qualname__, _message_of(error), text, carried))
+    message = _message_of(error)
+    if len(text) + len(message) + len(carried or b"") > LARGEST // 4:
+        message, text, carried = message[:_LONGEST_TEXT], text[-_LONGEST_TEXT:], None
+    return dump((type(error).__qualname__, message, text, carried))
 
 
 def _traceback_of(error: BaseException) -> str:

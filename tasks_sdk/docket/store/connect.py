@@ -146,9 +146,8 @@ def _is_about_passwords(error: BaseException) -> bool:
     if isinstance(error, exceptions.AuthenticationError):
         return True
     said = str(error).lower()
-    return any(
-        words in said for words in ("noauth", "wrongpass", "authentication required", "username-password")
-    )
+    about = ("noauth", "wrongpass", "authentication required", "username-password", "unauthenticated")
+    return any(words in said for words in about)
 
 
 @contextmanager

@@ -87,6 +87,7 @@ class Listener:
             try:
                 await self._serve(pubsub)
             except (RedisError, OSError):
+                self._confirmed.clear()  # whoever comes now waits for the next connection
                 await asyncio.sleep(_BETWEEN_TRIES)
             finally:
                 self._confirmed.clear()
