@@ -45,7 +45,7 @@ def process(pid: int | None = None) -> str:
         # The name of the program may hold anything, so the fields are counted from behind it.
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         return f"{pid}@{stat.rpartition(')')[2].split()[19]}"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # no such file system; or it ends while it is looked at
         return f"{pid}@{round(psutil.Process(pid).create_time())}"
 
 
