@@ -165,6 +165,7 @@ class Exchange:
                     await self._recover()
                 await self._round()
                 self._outage.over()
+                await asyncio.sleep(0)  # what was begun may have ended already: then the next round settles it too
             except (RedisError, OSError) as error:
                 self._uncertain = True
                 await self._outage.wait(error)

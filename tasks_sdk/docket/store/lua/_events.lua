@@ -14,13 +14,20 @@ local function date_of(day)
   return string.format("%04d-%02d-%02d", year, month, doy - math.floor((153 * mp + 2) / 5) + 1)
 end
 
+-- Many executions of a batch share their moments, and formatting one costs more than publishing it.
+local moments = {}
+
 local function moment(us)
   if not us then
     return "null"
   end
-  us = tonumber(us)
-  local micro = us % 1000000
-  local seconds = (us - micro) / 1000000
+  local text = moments[us]
+  if text then
+    return text
+  end
+  local whole = tonumber(us)
+  local micro = whole % 1000000
+  local seconds = (whole - micro) / 1000000
   local day = math.floor(seconds / 86400)
   local date = dates[day]
   if not date then
@@ -28,7 +35,9 @@ local function moment(us)
     dates[day] = date
   end
   local rest = seconds - day * 86400
-  return string.format('"%sT%02d:%02d:%02d.%06dZ"', date, math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, micro)
+  text = string.format('"%sT%02d:%02d:%02d.%06dZ"', date, math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60, micro)
+  moments[us] = text
+  return text
 end
 
 local now_moment = moment(now_us)
