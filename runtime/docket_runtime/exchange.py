@@ -43,7 +43,8 @@ _PATIENCE_WITH_SUSPECTS = 1.0
 class Crew(Protocol):
     """What the exchange asks of the rest of the worker."""
 
-    worker_id: str
+    @property
+    def worker_id(self) -> str: ...
 
     def begin(self, claimed: Claimed) -> None: ...
     def return_unbegun(self, claimed: Claimed) -> None: ...
@@ -165,7 +166,9 @@ class Exchange:
                     await self._recover()
                 await self._round()
                 self._outage.over()
-                await asyncio.sleep(0)  # what was begun may have ended already: then the next round settles it too
+                await asyncio.sleep(
+                    0
+                )  # what was begun may have ended already: then the next round settles it too
             except (RedisError, OSError) as error:
                 self._uncertain = True
                 await self._outage.wait(error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +23,6 @@ from docket.docket import Docket
 from docket.errors import AuthenticationFailed
 from docket.message import Claimed
 from docket.registry import Registry, Task, TaskFunction, name_of, plan
-from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.blocking import BlockingStore
 from docket.store.connect import translated
@@ -37,10 +35,11 @@ from docket_runtime.exchange import Exchange
 from docket_runtime.executor import Executor
 from docket_runtime.exits import contain
 from docket_runtime.heartbeat import Heartbeat
-from docket_runtime.housekeeping import Housekeeping, host, process
+from docket_runtime.housekeeping import Housekeeping
 from docket_runtime.idle import IdleReader
 from docket_runtime.leases import LeaseKeeper
 from docket_runtime.outage import Outage
+from docket_runtime.roll import Roll
 from docket_runtime.scheduler import Schedule
 from docket_runtime.settings import WorkerSettings
 from docket_runtime.shared import SharedValues
@@ -113,7 +112,6 @@ class Worker:
         self.docket = docket
         self.surroundings = surroundings or Surroundings()
         self.name = name or f"{socket.gethostname()}#{os.getpid()}"
-        self.worker_id = ""
         self.registry: Registry = docket.core.registry
         self.fallback: Task | None = (
             None if fallback_task is None else plan(fallback_task, name_of(fallback_task))
@@ -126,6 +124,7 @@ class Worker:
         self._is_running = False
         self._executor = Executor(self)
         self._opened: AsyncExitStack | None = None
+        self._roll: Roll | None = None
         self._blocking: BlockingStore | None = None
         self._blocking_docket: blocking.Docket | None = None
         self._totals = {"started": 0, "completed": 0, "failed": 0, "redelivered": 0}
@@ -133,6 +132,17 @@ class Worker:
         self._runs: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening = anyio.CancelScope()
+
+    @property
+    def roll(self) -> Roll:
+        if self._roll is None:
+            raise RuntimeError(f"the worker {self.name!r} is not open: use `async with Worker(...)`")
+        return self._roll
+
+    @property
+    def worker_id(self) -> str:
+        """Which incarnation of this worker is on the roll; empty before it first runs."""
+        return self._roll.worker_id if self._roll is not None else ""
 
     @property
     def concurrency(self) -> int:
@@ -155,6 +165,9 @@ class Worker:
             stack.callback(self._close_blocking)
             self._loop = asyncio.get_running_loop()
             self._lease_ms = lease_ms(self.redelivery_timeout, self._renewal_interval)
+            self._roll = Roll(
+                self._store, self.docket.keys, self.registry, self.name, self.settings, self._lease_ms
+            )
             self.drain = Drain(self)
             self._assemble()
             self._opened = stack.pop_all()
@@ -351,22 +364,11 @@ class Worker:
         Waits for Redis; False if a drain was asked for meanwhile. A password that is refused at the very start is a
         mistake (AuthenticationFailed); later it may be one that is being changed.
         """
-        self.worker_id = f"{self.name}/{secrets.token_hex(3)}"
+        self.roll.be_new()
         self._reader.worker_id = self.worker_id
-        names = list(self.registry)
         while True:
             try:
-                adopted = await self._store.ask(
-                    scripts.enlist(
-                        self.docket.keys,
-                        self.worker_id,
-                        lease_ms=self._lease_ms,
-                        host=host(),
-                        process=process(),
-                        concurrency=self.concurrency,
-                        tasks=names,
-                    )
-                )
+                await self.roll.enlist()
                 self._outage.over()
                 break
             except (RedisError, OSError) as error:
@@ -377,8 +379,6 @@ class Worker:
                     await self._outage.wait(error)
                 if self.drain.asked.is_set():
                     return False
-        if adopted:
-            _LOG.info("%d dead letters that lacked a worker for their task are in line again", adopted)
         self.surroundings.board.enlisted(self.worker_id)
         self._keeper.keep(self.worker_id)
         return True
@@ -400,20 +400,9 @@ class Worker:
         with scope:
             await signals.run(worker_id)
 
-    async def retire(self, worker_id: str | None = None) -> None:
+    async def retire(self) -> None:
         """What was still delivered to this worker goes back, and its name leaves the roll."""
-        try:
-            await self._store.ask(
-                scripts.hand_over(
-                    self.docket.keys,
-                    worker_id or self.worker_id,
-                    "its worker has left",
-                    max_crashes=self.settings.max_crashes,
-                    begun=(),
-                )
-            )
-        except (RedisError, OSError) as error:
-            _LOG.warning("could not sign off (%s); what was claimed comes back when the lease lapses", error)
+        await self.roll.leave()
 
     # --- what the exchange asks ------------------------------------------------------------------------------------
 
@@ -452,7 +441,7 @@ class Worker:
         await self._enlist()
         # It must read under the new id; what it was given under the old one meanwhile goes back at once.
         await self._reader.close()
-        await self.retire(struck_off)
+        await self.roll.leave(struck_off)
         self._listen()
 
     async def _fly(self, flight: Flight) -> None:

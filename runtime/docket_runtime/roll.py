@@ -1,0 +1,76 @@
+"""A worker's place on the roll of those that are alive: taken under a fresh id, given up with all that came by it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from redis.exceptions import RedisError
+
+from docket.registry import Registry
+from docket.store import scripts
+from docket.store.asynchronous import AsyncStore
+from docket.store.keys import Keys
+from docket_runtime.housekeeping import host, process
+from docket_runtime.settings import WorkerSettings
+
+_LOG = logging.getLogger("docket.worker")
+
+_ADOPTED_AT_ONCE = 1000
+"""As many dead letters of one task as the script takes back in one go."""
+
+
+class Roll:
+    """Each enlisting is a new incarnation; `worker_id` is the name, `/`, and what tells it from earlier ones."""
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        keys: Keys,
+        registry: Registry,
+        name: str,
+        settings: WorkerSettings,
+        lease_ms: int,
+    ) -> None:
+        self._store, self._keys, self._registry = store, keys, registry
+        self._name, self._settings, self._lease_ms = name, settings, lease_ms
+        self.worker_id = ""
+
+    def be_new(self) -> None:
+        self.worker_id = f"{self._name}/{secrets.token_hex(3)}"
+
+    async def enlist(self) -> None:
+        """This incarnation is on the roll, and work that only lacked its tasks is back in line."""
+        total = 0
+        while True:
+            adopted = await self._store.ask(
+                scripts.enlist(
+                    self._keys,
+                    self.worker_id,
+                    lease_ms=self._lease_ms,
+                    host=host(),
+                    process=process(),
+                    concurrency=self._settings.concurrency,
+                    tasks=list(self._registry),
+                )
+            )
+            total += int(adopted)
+            if adopted < _ADOPTED_AT_ONCE:
+                break
+        if total:
+            _LOG.info("%d dead letters that lacked a worker for their task are in line again", total)
+
+    async def leave(self, worker_id: str | None = None) -> None:
+        """What was still delivered to this incarnation (or an earlier one) goes back; its name leaves the roll."""
+        try:
+            await self._store.ask(
+                scripts.hand_over(
+                    self._keys,
+                    worker_id or self.worker_id,
+                    "its worker has left",
+                    max_crashes=self._settings.max_crashes,
+                    begun=(),
+                )
+            )
+        except (RedisError, OSError) as error:
+            _LOG.warning("could not sign off (%s); what was claimed comes back when the lease lapses", error)
