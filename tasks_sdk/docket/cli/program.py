@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from docket.cli import clear, snapshot, strikes, tasks, version, watch, worker, workers
+from docket.cli import cancel, clear, dead, snapshot, strikes, tasks, version, watch, worker, workers
 
 app = typer.Typer(
     help="Run Python functions in the background, now or later, over Redis.",
@@ -24,10 +24,12 @@ def _program() -> None:  # pyright: ignore[reportUnusedFunction]
 app.command("worker", epilog=worker.EPILOG)(worker.worker)
 app.command("snapshot")(snapshot.snapshot)
 app.command("watch", epilog=watch.EPILOG)(watch.watch)
+app.command("cancel")(cancel.cancel)
 app.command("clear")(clear.clear)
 app.command("strike", epilog=strikes.EPILOG)(strikes.strike)
 app.command("restore", epilog=strikes.EPILOG)(strikes.restore)
 app.command("strikes")(strikes.strikes)
 app.add_typer(workers.app, name="workers")
+app.add_typer(dead.app, name="dead")
 app.add_typer(tasks.app, name="tasks")
 app.command("version")(version.version)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from docket.cli import options, printing
+from docket.cli import dead, options, printing
 from docket.cli.session import opened
 from docket.execution import ExecutionState
 from docket.snapshot import DocketSnapshot
 from docket.sync import Execution
 
 _COLUMNS = ("When", "Function", "Key", "State", "Worker", "Started")
-_DEAD_COLUMNS = ("Set aside", "Function", "Key", "Crashes", "Cause")
 
 
 def snapshot(
@@ -37,8 +36,7 @@ def snapshot(
         rows = [_row(execution, taken) for execution in (*taken.running, *taken.future)]
         lines.append(printing.table("", _COLUMNS, rows))
     if taken.dead:
-        rows = [_dead_row(execution, taken) for execution in taken.dead]
-        lines.append(printing.table("Dead letters", _DEAD_COLUMNS, rows))
+        lines.append(dead.table("Dead letters", taken.dead, taken.taken))
     printing.show(*lines)
 
 
@@ -64,16 +62,6 @@ def _row(execution: Execution, taken: DocketSnapshot[Execution]) -> tuple[str, .
         str(execution.state),
         execution.worker or "",
         printing.clock_time(execution.started_at, taken.taken),
-    )
-
-
-def _dead_row(execution: Execution, taken: DocketSnapshot[Execution]) -> tuple[str, ...]:
-    return (
-        printing.clock_time(execution.completed_at, taken.taken),
-        execution.function_name,
-        execution.key,
-        str(execution.crashes),
-        execution.error or "",
     )
 
 

@@ -1,0 +1,28 @@
+"""`docket cancel`: one execution, by its key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from docket import clock
+from docket.sync import Docket
+from tests.cli.conftest import Answer
+
+
+def test_what_waits_is_cancelled(ask: Answer, client: Docket) -> None:
+    execution = client.add("trace", when=clock.now() + timedelta(hours=1), key="later")("x")
+    assert ask("cancel", "later") == (0, "Cancelled 'later', which was scheduled\n", "")
+    execution.sync()
+    assert execution.state == "cancelled"
+
+
+def test_what_has_ended_is_left_alone(ask: Answer, client: Docket) -> None:
+    client.add("trace", key="k")("x")
+    ask("cancel", "k")
+    assert ask("cancel", "k") == (0, "'k' had ended already: cancelled\n", "")
+
+
+def test_what_is_not_there_is_told(ask: Answer, docket_name: str) -> None:
+    code, out, err = ask("cancel", "nobody")
+    assert (code, out) == (4, "")
+    assert f"there is no execution 'nobody' in docket '{docket_name}'" in err
