@@ -117,10 +117,8 @@ class Worker:
             None if fallback_task is None else plan(fallback_task, name_of(fallback_task))
         )
         self.around_every_task = _named(dependencies)
-        self.shared = SharedValues()
         self.claims = Claims(concurrency)
         self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
-        self.handed_back = 0
         self._is_running = False
         self._executor = Executor(self)
         self._opened: AsyncExitStack | None = None
@@ -160,7 +158,6 @@ class Worker:
         async with AsyncExitStack() as stack:
             self._store = AsyncStore(self.docket.store.address, connections=2)
             stack.push_async_callback(self._store.close)
-            self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
             stack.callback(self.threads.close)
             stack.callback(self._close_blocking)
             self._loop = asyncio.get_running_loop()
@@ -459,8 +456,6 @@ class Worker:
         self.claims.release(flight)
         if outcome.verb in self._totals:
             self._totals[outcome.verb] += 1
-        if outcome.verb in ("interrupted", "returned"):
-            self.handed_back += 1
         self._settle(flight.claimed, outcome)
         self.surroundings.board.counted(**self._totals)
 

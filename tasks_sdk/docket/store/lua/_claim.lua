@@ -89,14 +89,6 @@ local function read_group(lane, most, from)
   return reply and reply[1] and reply[1][2] or {}
 end
 
-local function key_of(fields)
-  for i = 1, #(fields or {}), 2 do
-    if fields[i] == "k" then
-      return fields[i + 1]
-    end
-  end
-end
-
 -- → how many entries were read
 local function claim_new(lane, most)
   if most <= 0 then

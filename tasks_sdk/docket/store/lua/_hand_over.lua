@@ -58,10 +58,7 @@ local function hand_over(worker_id, cause, begun)
       for _, item in ipairs(pending) do
         local entry = lane .. ":" .. item[1]
         local found = redis.call("XRANGE", stream, item[1], item[1])[1]
-        local key
-        for i = 1, found and #found[2] or 0, 2 do
-          key = found[2][i] == "k" and found[2][i + 1] or key
-        end
+        local key = found and key_of(found[2])
         if key then
           by_itself(give_over, entry, key, cause, begun, tally)
         elseif found then

@@ -10,6 +10,15 @@ local function put_in_line(lane, key, generation)
   return lane .. ":" .. redis.call("XADD", lanes[lane], "*", "k", key, "g", generation)
 end
 
+-- The key that an entry names; nil if it is not one of ours.
+local function key_of(fields)
+  for i = 1, #(fields or {}), 2 do
+    if fields[i] == "k" then
+      return fields[i + 1]
+    end
+  end
+end
+
 local function take_out(entry)
   local stream, id = where(entry)
   if stream then

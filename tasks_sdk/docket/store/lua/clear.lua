@@ -56,10 +56,7 @@ end
 local lane, from = string.sub(cursor, 1, 1), string.sub(cursor, 3)
 local items = redis.call("XRANGE", lanes[lane], from == "" and "-" or "(" .. from, "+", "COUNT", most)
 for _, item in ipairs(items) do
-  local key
-  for i = 1, #item[2], 2 do
-    key = item[2][i] == "k" and item[2][i + 1] or key
-  end
+  local key = key_of(item[2])
   if key then
     clear(key, lane .. ":" .. item[1])
   end
