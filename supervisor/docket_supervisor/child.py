@@ -54,8 +54,8 @@ class NoticedBoard(Writer):
         self._notices.tell(PhaseChanged(self._seat_number))
 
 
-def be_worker(inherited: Inheritance, seat: int, generation: int, *, quarantine: bool) -> int:
-    """Runs the worker of this seat; returns its exit code."""
+def be_worker(inherited: Inheritance, seat: int, slot: int, generation: int, *, quarantine: bool) -> int:
+    """Runs the worker of this seat, which stands for this slot; returns its exit code."""
     settings = inherited.settings
     if not _seated(inherited, inherited.board.seats[seat]):
         return ExitCode.CLEAN
@@ -67,7 +67,7 @@ def be_worker(inherited: Inheritance, seat: int, generation: int, *, quarantine:
     if quarantine:
         titled = titles.quarantine(settings.docket.name)
     else:
-        titled = titles.worker(settings.docket.name, seat, generation, settings.worker.concurrency)
+        titled = titles.worker(settings.docket.name, slot, generation, settings.worker.concurrency)
     try:
         load(settings.worker.tasks, settings.app_dir)
     except LoadFailed as failure:

@@ -8,55 +8,27 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from enum import Enum, auto
+from datetime import timedelta
 
 from docket import clock
-from docket_supervisor.board import InFlight, Seat
 from docket_supervisor.child import Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
 from docket_supervisor.forking import UNFORKABLE_PAUSE
 from docket_supervisor.hiring import Hiring
+from docket_supervisor.obituaries import tell
 from docket_supervisor.phases import Event
+from docket_supervisor.posts import Post, Role, Sitting
 from docket_supervisor.restarts import LONGEST_DELAY, GiveUp, Life, Restart, Restarts
 
 logger = logging.getLogger("docket.supervisor")
 
 
-class Sitting(Enum):
-    VACANT = auto()
-    HIRING = auto()
-    """Asked for; the pid is not known yet."""
-    BOOTING = auto()
-    READY = auto()
-    RESTING = auto()
-    """Waiting for the end of a backoff."""
-    GIVEN_UP = auto()
-
-
-class Post:
-    """What the supervisor knows about one seat; the board behind it says what its worker is doing."""
-
-    def __init__(self, number: int, seat: Seat, restarts: Restarts, *, quarantine: bool) -> None:
-        self.number = number
-        self.seat = seat
-        self.restarts = restarts
-        self.quarantine = quarantine
-        self.sitting = Sitting.VACANT
-        self.pid = 0
-        self.forked_at = 0.0
-        self.rest_until = math.inf
-        self.killed = False
-        """By us: what it held is no crash of anybody."""
-
-    @property
-    def title(self) -> str:
-        kind = "quarantine" if self.quarantine else f"worker [{self.number}]"
-        return f"{kind} {self.pid}"
-
-
 class Crew:
-    """N slots that are kept filled, and as many seats for quarantine processes, filled when suspects wait."""
+    """N slots that are kept filled, and as many seats for quarantine processes, filled when suspects wait.
+
+    Some seats more are free: a slot is handed on to a worker in one of them, and the seat of the old one is free then.
+    """
 
     def __init__(
         self,
@@ -74,14 +46,22 @@ class Crew:
         self._told_all = False
         self.handed_back = False
         """A worker could not finish in time, and what it held was given back."""
-        slots = self._settings.processes
+        self.relief_failed: Callable[[Post, str], None] = lambda post, cause: None
+        """Called when a worker that was to take over a slot has died before it did."""
         self._posts = [
-            Post(number, seat, self._budget(), quarantine=number >= slots)
+            Post(number, seat, self._budget(), *self._place(number))
             for number, seat in enumerate(inherited.board.seats)
         ]
-        self._slots, self._sickroom = self._posts[:slots], self._posts[slots:]
+        self._slots = [post for post in self._posts if post.role is Role.WORKER]
+        self._sickroom = [post for post in self._posts if post.quarantine]
         self._hiring: Hiring
         self._early: dict[int, Death] = {}
+
+    def _place(self, number: int) -> tuple[Role, int]:
+        slots = self._settings.processes
+        if number < slots:
+            return Role.WORKER, number
+        return (Role.QUARANTINE if number < 2 * slots else Role.FREE), -1
 
     def _budget(self) -> Restarts:
         return Restarts(self._settings.max_restarts, self._settings.restart_window)
@@ -90,6 +70,11 @@ class Crew:
 
     def pids(self) -> list[int]:
         return [post.pid for post in self._posts if post.pid]
+
+    @property
+    def slots(self) -> tuple[Post, ...]:
+        """Who stands for each slot now."""
+        return tuple(self._slots)
 
     @property
     def empty(self) -> bool:
@@ -116,20 +101,28 @@ class Crew:
     def hired(self, number: int, pid: int) -> None:
         """The answer to a request; pid 0 when there could be no process now."""
         post = self._posts[number]
-        if post.sitting is not Sitting.HIRING:
+        if post.sitting is not Sitting.HIRING or post.role is Role.RETIRING:
             self._turn_away(pid)
+            if post.role is Role.RETIRING:
+                self._free(post)
             return
         if pid == 0:
             self._rest(post, UNFORKABLE_PAUSE)
             return
         post.pid = pid
+        post.generation = post.source.generation if post.source else 0
         post.forked_at = clock.monotonic()
         post.sitting = Sitting.BOOTING
         post.seat.taken(pid)
         if early := self._early.pop(pid, None):
             self.died(early)
-        if not self._hiring.outstanding:
+        if not self._outstanding:
             self._early.clear()
+
+    @property
+    def _outstanding(self) -> bool:
+        sources = [self._hiring, *(post.source for post in self._posts if post.source)]
+        return any(source.outstanding for source in sources)
 
     def _turn_away(self, pid: int) -> None:
         """It comes too late: the seat is not to be taken any more. It has not been seated, so it has done nothing."""
@@ -142,7 +135,9 @@ class Crew:
         post.killed = False
         post.rest_until = math.inf
         post.sitting = Sitting.HIRING
-        self._hiring.hire(post.number, quarantine=post.quarantine)
+        if post.role is not Role.RELIEF or post.source is None:
+            post.source = self._hiring
+        post.source.hire(post.number, slot=post.slot, quarantine=post.quarantine)
 
     def _rest(self, post: Post, seconds: float) -> None:
         if self._leaving:
@@ -153,6 +148,43 @@ class Crew:
             post.sitting = Sitting.RESTING
             post.rest_until = clock.monotonic() + seconds
 
+    # Handing slots on
+
+    def hire_from(self, source: Hiring) -> None:
+        """Whoever is hired from now on comes from there."""
+        self._hiring = source
+
+    def relieve(self, slot: int, source: Hiring) -> Post | None:
+        """A worker from this source is on its way to take the slot over; None if there is no seat for it now."""
+        post = next((post for post in self._posts if post.role is Role.FREE), None)
+        if post is None or self._leaving:
+            return None
+        post.role, post.slot, post.source, post.restarts = Role.RELIEF, slot, source, self._budget()
+        self._hire(post)
+        return post
+
+    def hand_on(self, relief: Post, grace: timedelta | None = None) -> None:
+        """The relief stands for its slot; the one that did retires, and has this long to finish what it runs."""
+        retiring, self._slots[relief.slot] = self._slots[relief.slot], relief
+        relief.role = Role.WORKER
+        self.retire(retiring, grace)
+
+    def retire(self, post: Post, grace: timedelta | None = None) -> None:
+        """Its worker drains and is not followed by another one; the seat is free once that has left."""
+        post.role = Role.RETIRING
+        if post.pid:
+            deadline = clock.monotonic() + (grace or self._settings.drain_timeout).total_seconds()
+            post.kill_at = deadline + self._settings.kill_margin.total_seconds()
+            post.seat.drain_at = min(deadline, self._deadline)
+            self._signal(post, signal.SIGTERM)
+        elif post.sitting is not Sitting.HIRING:
+            self._free(post)
+
+    def _free(self, post: Post) -> None:
+        post.role, post.slot, post.source = Role.FREE, -1, None
+        post.sitting = Sitting.VACANT
+        post.rest_until = post.kill_at = math.inf
+
     # As time passes
 
     def look(self) -> None:
@@ -162,7 +194,7 @@ class Crew:
                 post.sitting = Sitting.READY
                 after = clock.monotonic() - post.forked_at
                 logger.info("%s is ready after %.2fs", post.title, after)
-                if not post.quarantine:
+                if post.role is Role.WORKER:
                     self._happened(Event.READY)
 
     def tell(self) -> None:
@@ -191,6 +223,11 @@ class Crew:
                     self._kill(post)
                 else:
                     wake_at = min(wake_at, late_at)
+            if now >= post.kill_at:
+                logger.warning("%s outlived its deadline; killing it", post.title)
+                post.kill_at = math.inf
+                self._kill(post)
+            wake_at = min(wake_at, post.kill_at)
         return wake_at
 
     # Deaths
@@ -199,7 +236,7 @@ class Crew:
         """True if it was one of ours, or may turn out to be when the template has told its pid."""
         post = next((post for post in self._posts if post.pid == death.pid), None)
         if post is None:
-            if self._hiring.outstanding:
+            if self._outstanding:
                 self._early[death.pid] = death
             return False
         self._bury(post, death)
@@ -220,15 +257,22 @@ class Crew:
             blameless = post.killed or death.code in (ExitCode.CLEAN, ExitCode.HANDED_BACK)
             started = [] if blameless else [each.entry for each in running]
             self._hand_over(name, f"worker process {death.pid} {death.cause}", started)
-        self._tell(post, death, life, running)
+        tell(post, death, life, running, asked_to_leave=self._leaving or post.role is Role.RETIRING)
         post.pid = 0
         post.sitting = Sitting.VACANT
         self._judge(post, death, life)
 
     def _judge(self, post: Post, death: Death, life: Life) -> None:
+        if post.role is Role.RETIRING:
+            self._free(post)
+            return
         if death.code == ExitCode.HANDED_BACK:
             self.handed_back = True
         if self._leaving:
+            return
+        if post.role is Role.RELIEF:
+            self._free(post)
+            self.relief_failed(post, death.cause)
             return
         if death.code == ExitCode.USAGE:
             self._happened(Event.MISCONFIGURED)
@@ -261,27 +305,6 @@ class Crew:
         logger.error("giving up slot %d after %d restarts", post.number, restarts)
         if all(slot.sitting is Sitting.GIVEN_UP for slot in self._slots):
             self._happened(Event.GAVE_UP)
-
-    def _tell(self, post: Post, death: Death, life: Life, running: list[InFlight]) -> None:
-        expected = death.code == ExitCode.CLEAN or (
-            self._leaving and not post.killed and death.signal != signal.SIGKILL
-        )
-        what = ", ".join(f"{each.key} ({each.task})" for each in running) or "nothing"
-        logger.log(
-            logging.INFO if expected else logging.WARNING,
-            "%s %s after %.1fs, running %s",
-            post.title,
-            death.cause,
-            life.seconds,
-            what,
-            extra={
-                "slot": post.number,
-                "worker_pid": death.pid,
-                "cause": death.cause,
-                "uptime": round(life.seconds, 3),
-                "running": [each.key for each in running],
-            },
-        )
 
     # Leaving
 

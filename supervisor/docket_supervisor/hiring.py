@@ -31,7 +31,7 @@ class Hiring(Protocol):
 
     generation: int
 
-    def hire(self, seat: int, *, quarantine: bool) -> None: ...
+    def hire(self, seat: int, *, slot: int, quarantine: bool) -> None: ...
 
     @property
     def outstanding(self) -> bool:
@@ -65,8 +65,8 @@ class DirectHiring:
         self._closing = closing
         self._hired = hired
 
-    def hire(self, seat: int, *, quarantine: bool) -> None:
-        main = partial(be_worker, self._inherited, seat, self.generation, quarantine=quarantine)
+    def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
+        main = partial(be_worker, self._inherited, seat, slot, self.generation, quarantine=quarantine)
         try:
             pid = fork(main, closing=self._closing())
         except OSError as error:
@@ -133,8 +133,8 @@ class TemplateHiring:
     def outstanding(self) -> bool:
         return bool(self._asked)
 
-    def hire(self, seat: int, *, quarantine: bool) -> None:
-        self._waiting[seat] = ForkWorker(seat, quarantine)
+    def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
+        self._waiting[seat] = ForkWorker(seat, slot, quarantine)
         self._ask()
 
     def turn(self, now: float) -> float:

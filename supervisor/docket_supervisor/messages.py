@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class ForkWorker:
-    """Supervisor to template: fork the worker of this seat."""
+    """Supervisor to template: fork the worker of this seat on the board, which stands for this slot."""
 
     seat: int
+    slot: int
     quarantine: bool
 
 

@@ -85,8 +85,13 @@ class SupervisorSettings:
 
     @property
     def seats(self) -> int:
-        """Pages on the board: one for each worker, and as many for quarantine processes."""
-        return 2 * self.processes
+        """Pages on the board: one for each slot, as many for quarantine processes, and those of the surge."""
+        return 2 * self.processes + self.surge
+
+    @property
+    def surge(self) -> int:
+        """Workers beyond the slots that may be there while some are being replaced."""
+        return 1
 
 
 def in_options(error: ValueError) -> str:

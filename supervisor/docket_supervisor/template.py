@@ -73,7 +73,7 @@ def _serve(inherited: Inheritance, channel: Channel, generation: int) -> int:
 
 
 def _fork(inherited: Inheritance, channel: Channel, generation: int, wanted: ForkWorker) -> int:
-    main = partial(be_worker, inherited, wanted.seat, generation, quarantine=wanted.quarantine)
+    main = partial(be_worker, inherited, wanted.seat, wanted.slot, generation, quarantine=wanted.quarantine)
     try:
         return fork_for_reaper(main, closing=(channel,))
     except OSError as error:

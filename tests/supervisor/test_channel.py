@@ -26,7 +26,7 @@ from docket_supervisor.messages import (
 @pytest.mark.parametrize(
     "message",
     [
-        ForkWorker(3, True),
+        ForkWorker(3, 1, True),
         Forked(3, 4711),
         Imported(2),
         ImportFailed("Traceback\n  line “two”"),

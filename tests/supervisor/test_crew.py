@@ -19,6 +19,7 @@ from docket_supervisor.crew import Crew
 from docket_supervisor.deaths import Death
 from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.phases import Event
+from docket_supervisor.posts import Post
 from docket_supervisor.settings import SupervisorSettings
 
 
@@ -31,7 +32,7 @@ class Hiring:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def hire(self, seat: int, *, quarantine: bool) -> None:
+    def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
         self.asked.append(seat)
 
     def turn(self, now: float) -> float:
@@ -190,3 +191,104 @@ def test_the_deadline_only_ever_comes_nearer(processes: list[subprocess.Popen[by
         scene.crew.drain(deadline)
         assert scene.board.seats[0].drain_at == seen
     assert processes[0].wait(5) == -signal.SIGTERM
+
+
+class TestHandingOn:
+    """A slot goes from one worker to another."""
+
+    def assembled(self, *pids: int) -> Scene:
+        scene = Scene().assembled()
+        scene.asked()
+        for number, pid in enumerate(pids):
+            scene.crew.hired(number, pid)
+        return scene
+
+    def relieved(self, scene: Scene, pid: int) -> Post:
+        relief = scene.crew.relieve(1, scene.hiring)
+        assert relief and scene.asked() == [relief.number]
+        scene.crew.hired(relief.number, pid)
+        return relief
+
+    def test_a_relief_gets_a_seat_of_its_own_and_the_old_worker_stays(
+        self, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        scene = self.assembled(99_999_999, processes[0].pid)
+        relief = self.relieved(scene, 99_999_998)
+        assert relief.number == 4 and scene.crew.slots[1].pid == processes[0].pid
+        assert scene.board.seats[1].drain_at is None
+
+    def test_there_is_one_at_a_time(self, processes: list[subprocess.Popen[bytes]]) -> None:
+        scene = self.assembled(99_999_999, processes[0].pid)
+        self.relieved(scene, 99_999_998)
+        assert scene.crew.relieve(0, scene.hiring) is None
+
+    def test_the_old_worker_drains_when_the_slot_is_handed_on_and_its_seat_is_free_when_it_left(
+        self, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        scene = self.assembled(99_999_999, processes[0].pid)
+        relief = self.relieved(scene, 99_999_998)
+        scene.crew.hand_on(relief)
+        assert scene.crew.slots[1] is relief
+        assert processes[0].wait(5) == -signal.SIGTERM and scene.board.seats[1].drain_at
+        assert scene.crew.died(Death(processes[0].pid, signal.SIGTERM))
+        assert scene.asked() == [] and scene.events == []
+        another = scene.crew.relieve(0, scene.hiring)
+        assert another and another.number == 1 and another.title == "worker [0] 0"
+
+    def test_the_relief_is_restarted_like_anybody_once_it_stands_for_the_slot(
+        self, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        scene = self.assembled(99_999_999, processes[0].pid)
+        relief = self.relieved(scene, 99_999_998)
+        scene.crew.hand_on(relief)
+        assert scene.crew.died(Death(99_999_998, signal.SIGKILL))
+        assert scene.asked() == [4] and scene.crew.slots[1] is relief
+
+    def test_a_relief_that_dies_is_told_of_and_not_restarted(self) -> None:
+        scene = self.assembled(99_999_999, 99_999_997)
+        told: list[tuple[int, str]] = []
+        scene.crew.relief_failed = lambda post, cause: told.append((post.number, cause))
+        relief = self.relieved(scene, 99_999_998)
+        assert scene.crew.died(Death(99_999_998, 3 << 8))
+        assert told == [(relief.number, "exited with status 3")]
+        assert scene.asked() == [] and scene.events == []
+        assert scene.crew.slots[1].pid == 99_999_997
+
+    def test_one_that_outlives_its_grace_is_killed_and_blamed_on_nobody(
+        self, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        deaf = subprocess.Popen(
+            [
+                *(sys.executable, "-c"),
+                "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)",
+            ],
+            stdout=subprocess.PIPE,
+        )
+        assert deaf.stdout and deaf.stdout.readline()
+        scene = self.assembled(99_999_999, deaf.pid)
+        writer = scene.board.writer(1)
+        writer.enlisted("host#1/abc")
+        writer.began(0, "d:1-0", "key", "task", True)
+        scene.crew.retire(scene.crew.slots[1])
+        wake_at = scene.crew.turn(0.0, math.inf)
+        assert wake_at < math.inf and deaf.poll() is None
+        scene.crew.turn(wake_at, math.inf)
+        assert deaf.wait(5) == -signal.SIGKILL
+        scene.crew.died(Death(deaf.pid, signal.SIGKILL))
+        assert scene.orders == [("host#1/abc", f"worker process {deaf.pid} killed by SIGKILL", [])]
+
+    def test_one_that_retires_before_its_pid_is_known_is_turned_away(
+        self, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        scene = self.assembled(99_999_999)
+        relief = self.relieved(scene, 99_999_998)
+        scene.crew.hand_on(relief)
+        assert scene.crew.relieve(0, scene.hiring) is None
+        scene.crew.hired(1, processes[0].pid)
+        assert processes[0].wait(5) == -signal.SIGKILL
+        assert scene.crew.relieve(0, scene.hiring) is not None
+
+    def test_nobody_is_relieved_when_the_service_leaves(self) -> None:
+        scene = Scene().assembled()
+        scene.crew.drain(5.0)
+        assert scene.crew.relieve(0, scene.hiring) is None

@@ -20,7 +20,7 @@ def test_the_defaults_hold() -> None:
     settings = SupervisorSettings()
     assert settings.processes == processors() >= 1
     assert settings.drain_timeout < settings.grace
-    assert settings.seats == 2 * settings.processes
+    assert settings.seats == 2 * settings.processes + 1
 
 
 def test_what_cannot_be_is_refused_with_a_sentence() -> None:
