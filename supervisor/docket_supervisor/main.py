@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import typer
 
@@ -28,8 +30,9 @@ def _shown(duration: timedelta | None) -> str:
     return describe(duration or timedelta(0))
 
 
-@app.command(epilog=_EPILOG)
+@app.callback(epilog=_EPILOG, invoke_without_command=True)
 def supervise(
+    context: typer.Context,
     processes: options.Processes = "auto",
     concurrency: options.Concurrency = WorkerSettings.concurrency,
     threads: options.Threads = WorkerSettings.threads,
@@ -49,38 +52,66 @@ def supervise(
     log_level: options.LogLevel = SupervisorSettings.log_level,
     only_check: options.Check = False,
 ) -> None:
-    """Keep worker processes of a docket running, and their work safe."""
-    try:
-        settings = SupervisorSettings(
-            docket=DocketSettings(name=docket, url=url),
-            worker=WorkerSettings(
-                concurrency=concurrency,
-                threads=threads,
-                redelivery_timeout=_duration("redelivery_timeout", redelivery_timeout),
-                drain_timeout=_duration("drain_timeout", drain_timeout),
-                max_crashes=max_crashes,
-                tasks=_references(tasks),
-            ),
-            processes=_count(processes),
-            boot_timeout=_duration("boot_timeout", boot_timeout),
-            max_restarts=max_restarts,
-            restart_window=_duration("restart_window", restart_window),
-            preload=preload,
-            require_redis=require_redis,
-            app_dir=app_dir,
-            log_format=logs.checked_format(log_format) if log_format else logs.default_format(),
-            log_level=logs.checked_level(log_level),
-        )
-    except ValueError as error:
-        typer.echo(f"docket-supervise: {in_options(error)}", err=True)
-        raise typer.Exit(ExitCode.USAGE) from None
+    """Keep worker processes of a docket running, and their work safe.
+
+    Without a command: start the service. The commands speak to one that runs; their options follow them.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
+    settings = validated(context.params)
     logs.configure(settings.log_format, settings.log_level)
     raise typer.Exit(check(settings) if only_check else Supervisor(settings).run())
 
 
-def _duration(name: str, text: str) -> timedelta:
+def _refuse_options_before(context: typer.Context) -> None:
+    """An option of the service that stands before a command would change nothing, and that must not go unnoticed."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            typer.echo(
+                f"docket-supervise: expected {option(name)} after {context.invoked_subcommand}: options follow the command",
+                err=True,
+            )
+            raise typer.Exit(ExitCode.USAGE)
+
+
+def validated(given: Mapping[str, Any]) -> SupervisorSettings:
+    """What the options say, by the names of the parameters above; one sentence and exit code 2 if they make no sense."""
     try:
-        return parse(text)
+        return _settings(given)
+    except ValueError as error:
+        typer.echo(f"docket-supervise: {in_options(error)}", err=True)
+        raise typer.Exit(ExitCode.USAGE) from None
+
+
+def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
+    log_format = given["log_format"]
+    return SupervisorSettings(
+        docket=DocketSettings(name=given["docket"], url=given["url"]),
+        worker=WorkerSettings(
+            concurrency=given["concurrency"],
+            threads=given["threads"],
+            redelivery_timeout=_duration(given, "redelivery_timeout"),
+            drain_timeout=_duration(given, "drain_timeout"),
+            max_crashes=given["max_crashes"],
+            tasks=_references(given["tasks"]),
+        ),
+        processes=_count(given["processes"]),
+        boot_timeout=_duration(given, "boot_timeout"),
+        max_restarts=given["max_restarts"],
+        restart_window=_duration(given, "restart_window"),
+        preload=given["preload"],
+        require_redis=given["require_redis"],
+        app_dir=given["app_dir"],
+        log_format=logs.checked_format(log_format) if log_format else logs.default_format(),
+        log_level=logs.checked_level(given["log_level"]),
+    )
+
+
+def _duration(given: Mapping[str, Any], name: str) -> timedelta:
+    try:
+        return parse(given[name])
     except ValueError as error:
         raise ValueError(f"{option(name)}: {error}") from None
 
