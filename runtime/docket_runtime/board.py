@@ -38,6 +38,11 @@ class Board(Protocol):
         """The monotonic instant by which a drain must be over, if somebody has set one."""
         ...
 
+    @property
+    def quiet(self) -> bool:
+        """Somebody wants nothing to be claimed for the time being; asked every second, and whenever CONT arrives."""
+        ...
+
 
 class NullBoard:
     """Nobody watches."""
@@ -52,3 +57,7 @@ class NullBoard:
     @property
     def drain_at(self) -> float | None:
         return None
+
+    @property
+    def quiet(self) -> bool:
+        return False

@@ -131,6 +131,12 @@ class Exchange:
         self.hungry.clear()
         self._wake.set()
 
+    def resume(self) -> None:
+        """Claims again, after `be_quiet`."""
+        self.quiet = False
+        self._expect_work()
+        self._wake.set()
+
     def _expect_work(self) -> None:
         self._called_out += 1  # the reply to an exchange that is under way cannot know of it
         self._known_empty = False

@@ -137,6 +137,8 @@ class _Watch:
     def begin(self) -> None:
         for number in self._signals:
             self._loop.add_signal_handler(number, self._on_signal, number)
+        # CONT does nothing to a process that is not ready for it yet, so it may be sent at any moment.
+        self._loop.add_signal_handler(signal.SIGCONT, lambda: self._worker.quiet.look())
         orphaned = self._worker.surroundings.orphaned
         if orphaned is not None:
             self._loop.add_reader(orphaned, self._on_orphaned, orphaned)
@@ -144,6 +146,7 @@ class _Watch:
     def end(self) -> None:
         for number in self._signals:
             self._loop.remove_signal_handler(number)
+        self._loop.remove_signal_handler(signal.SIGCONT)
         orphaned = self._worker.surroundings.orphaned
         if orphaned is not None:
             self._loop.remove_reader(orphaned)

@@ -39,6 +39,7 @@ from docket_runtime.housekeeping import Housekeeping
 from docket_runtime.idle import IdleReader
 from docket_runtime.leases import LeaseKeeper
 from docket_runtime.outage import Outage
+from docket_runtime.quiet import Quiet
 from docket_runtime.roll import Roll
 from docket_runtime.scheduler import Schedule
 from docket_runtime.settings import WorkerSettings
@@ -183,6 +184,7 @@ class Worker:
     def _assemble(self) -> None:
         """Fresh parts for each run: a run that has drained leaves quiet ones behind."""
         self.drain.begin()
+        self.quiet = Quiet(self)
         self.shared = SharedValues()
         self._schedule = Schedule(self.settings.scheduling_resolution.total_seconds())
         longest_pause = self.settings.reconnection_delay.total_seconds()
@@ -292,11 +294,13 @@ class Worker:
                 yield  # told to leave before Redis was ever there: nothing was claimed
                 return
             async with anyio.create_task_group() as self._group:
+                self.quiet.begin()
                 exchanging = asyncio.Event()
                 self._group.start_soon(self._exchange_until_over, exchanging)
                 if not self.surroundings.quarantine:
                     self._group.start_soon(self._read_when_idle)
                 self._group.start_soon(Heartbeat(self).run)
+                self._group.start_soon(self.quiet.run)
                 self._group.start_soon(
                     Housekeeping(
                         self._store,
@@ -309,7 +313,7 @@ class Worker:
                 if self.settings.schedule_automatic_tasks and not self.surroundings.quarantine:
                     self._group.start_soon(AutomaticTasks(self.docket, self.registry).run)
                 self._listen()
-                self.surroundings.board.phase("working")
+                self.surroundings.board.phase(self.quiet.phase)
                 try:
                     yield
                 finally:

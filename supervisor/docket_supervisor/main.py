@@ -69,15 +69,13 @@ def _refuse_options_before(context: typer.Context) -> None:
     for name in context.params:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            typer.echo(
-                f"docket-supervise: expected {option(name)} after {context.invoked_subcommand}: options follow the command",
-                err=True,
-            )
+            verb = context.invoked_subcommand
+            typer.echo(f"docket-supervise: expected {option(name)} after {verb}: options follow the command", err=True)
             raise typer.Exit(ExitCode.USAGE)
 
 
 def validated(given: Mapping[str, Any]) -> SupervisorSettings:
-    """What the options say, by the names of the parameters above; one sentence and exit code 2 if they make no sense."""
+    """What the options say, by the names of the parameters above; exits with 2 and one sentence if they make no sense."""
     try:
         return _settings(given)
     except ValueError as error:
