@@ -1,9 +1,9 @@
 """Shared memory in which each worker writes down what it is doing, readable also after it was killed.
 
 One run of pages a seat. Every field has exactly one writer, so there are no locks that a killed process could leave
-held: the supervisor writes `pid`, `forked_at`, `drain_at`; the steward for whom it vouches; the worker all the rest. A
-field that is longer than one machine word is guarded by a byte that is cleared before and set after it is written: a
-worker killed half-way leaves a cell that reads as empty, never as garbage.
+held: the supervisor writes `pid`, `forked_at`, `drain_at`, `quiet`; the steward for whom it vouches; the worker all the
+rest. A field that is longer than one machine word is guarded by a byte that is cleared before and set after it is
+written: a worker killed half-way leaves a cell that reads as empty, never as garbage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _IDENTITY = struct.Struct("@H200s")
 # valid, in a thread, started at, entry, key, task; a longer key or task is cut by struct itself.
 _CELL = struct.Struct("@BB6xd48s80s56s")
 
-_PID, _FORKED_AT, _DRAIN_AT = 0, 8, 16
+_PID, _FORKED_AT, _DRAIN_AT, _QUIET = 0, 8, 16, 24
 _VOUCHED_AT, _VOUCHED_PID = 64, 72
 # Apart from the parent's and the steward's fields, so that no cache line has two writers.
 _PHASE, _ENLISTED, _TICKED_AT, _TOTALS, _WORKER_ID, _CELLS = 128, 129, 136, 144, 176, 384
@@ -114,6 +114,10 @@ class Writer:
     def drain_at(self) -> float | None:
         return _INSTANT.unpack_from(self._memory, self._base + _DRAIN_AT)[0] or None
 
+    @property
+    def quiet(self) -> bool:
+        return bool(self._memory[self._base + _QUIET])
+
 
 class Seat:
     """The readers' side, with the few fields that the supervisor and the steward write."""
@@ -147,6 +151,15 @@ class Seat:
     @drain_at.setter
     def drain_at(self, deadline: float) -> None:
         _INSTANT.pack_into(self._memory, self._base + _DRAIN_AT, deadline)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether its worker is to claim nothing."""
+        return bool(self._memory[self._base + _QUIET])
+
+    @quiet.setter
+    def quiet(self, quiet: bool) -> None:
+        self._memory[self._base + _QUIET] = quiet
 
     def vouch(self, pid: int) -> None:
         """The steward has renewed the lease of this process. Named, since the seat may just have got another one."""

@@ -16,7 +16,9 @@ class ExitCode(IntEnum):
     GAVE_UP = 5
     NO_REDIS = 6
     HANDED_BACK = 7
+    TAKEN = 8
     STOPPED_BY_INT = 130
+    STOPPED_BY_QUIT = 131
     STOPPED_BY_TERM = 143
 
 
@@ -29,7 +31,9 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.GAVE_UP: "the restart budget of every slot is used up",
     ExitCode.NO_REDIS: "Redis unreachable at start (only with --require-redis)",
     ExitCode.HANDED_BACK: "the drain deadline passed; unfinished work was handed back",
+    ExitCode.TAKEN: "the pidfile or the control socket is taken",
     ExitCode.STOPPED_BY_INT: "immediate stop by INT",
+    ExitCode.STOPPED_BY_QUIT: "immediate stop by QUIT",
     ExitCode.STOPPED_BY_TERM: "immediate stop by TERM",
 }
 

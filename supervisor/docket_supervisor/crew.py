@@ -42,6 +42,7 @@ class Crew:
         self._count_suspects = count_suspects
         self._happened = happened
         self._leaving = False
+        self._quiet = self._told_quiet = False
         self._deadline = math.inf
         self._told_all = False
         self.handed_back = False
@@ -91,7 +92,7 @@ class Crew:
 
     def suspects(self, waiting: int) -> None:
         """So many executions are to be run alone, or are being: each gets a process, as far as there are seats."""
-        if self._leaving:
+        if self._leaving or self._quiet:
             return
         vacant = [post for post in self._sickroom if post.sitting is Sitting.VACANT]
         wanted = waiting - (len(self._sickroom) - len(vacant))
@@ -132,6 +133,7 @@ class Crew:
 
     def _hire(self, post: Post) -> None:
         post.seat.vacate()
+        post.seat.quiet = self._quiet
         post.killed = False
         post.rest_until = math.inf
         post.sitting = Sitting.HIRING
@@ -198,10 +200,13 @@ class Crew:
                     self._happened(Event.READY)
 
     def tell(self) -> None:
-        """Says once that the service is complete."""
+        """Says once that the service is complete, and each time that all of it is quiet."""
         if not self._told_all and all(post.sitting is Sitting.READY for post in self._slots):
             self._told_all = True
             logger.info("all workers are ready: %d", len(self._slots))
+        if not self._told_quiet and self.claims_nothing:
+            self._told_quiet = True
+            logger.info("all workers are quiet")
 
     def turn(self, now: float, booting_since: float) -> float:
         """Ends rests and boots that took too long; returns when to be called again.
@@ -305,6 +310,24 @@ class Crew:
         logger.error("giving up slot %d after %d restarts", post.number, restarts)
         if all(slot.sitting is Sitting.GIVEN_UP for slot in self._slots):
             self._happened(Event.GAVE_UP)
+
+    # Quiet
+
+    def be_quiet(self, quiet: bool) -> None:
+        """Nobody claims, or everybody does again; those that are born meanwhile as well."""
+        self._quiet = quiet
+        self._told_quiet = False
+        for post in self._posts:
+            post.seat.quiet = quiet
+            if post.pid:
+                self._signal(post, signal.SIGCONT)
+        if not quiet:
+            self._count_suspects()
+
+    @property
+    def claims_nothing(self) -> bool:
+        """Every worker that is up has heard that it is to be quiet."""
+        return self._quiet and not any(post.pid and post.seat.phase == "working" for post in self._posts)
 
     # Leaving
 

@@ -70,7 +70,10 @@ def _refuse_options_before(context: typer.Context) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             verb = context.invoked_subcommand
-            typer.echo(f"docket-supervise: expected {option(name)} after {verb}: options follow the command", err=True)
+            typer.echo(
+                f"docket-supervise: expected {option(name)} after {verb}: options follow the command",
+                err=True,
+            )
             raise typer.Exit(ExitCode.USAGE)
 
 

@@ -9,11 +9,15 @@ from docket_supervisor.codes import ExitCode
 
 
 class Phase(Enum):
-    """Where the service stands; only one way leads on from each of the last three."""
+    """Where the service stands. Only the end of quiet leads back; only one way leads on from each of the last three."""
 
     STARTING = auto()
     """No worker has been ready yet."""
+    STARTING_QUIET = auto()
+    """The same, and those that become ready are to claim nothing."""
     RUNNING = auto()
+    QUIET = auto()
+    """Nothing is claimed; what runs goes on."""
     DRAINING = auto()
     HURRYING = auto()
     """Draining still, with a short deadline."""
@@ -31,6 +35,14 @@ class Event(Enum):
     """A worker can claim for the first time."""
     TERM = auto()
     INT = auto()
+    QUIT = auto()
+    TSTP = auto()
+    CONT = auto()
+    TTIN = auto()
+    TTOU = auto()
+    USR1 = auto()
+    SCALE = auto()
+    """Somebody names the number of processes."""
     MISCONFIGURED = auto()
     IMPORT_FAILED = auto()
     BOOT_TIMED_OUT = auto()
@@ -47,6 +59,12 @@ class Event(Enum):
 
 class Action(Enum):
     ANNOUNCE = auto()
+    QUIET = auto()
+    RESUME = auto()
+    GROW = auto()
+    SHRINK = auto()
+    DUMP = auto()
+    """Stacks of everybody, and a line on how the service stands."""
     DRAIN = auto()
     HURRY = auto()
     STOP = auto()
@@ -64,7 +82,9 @@ class Transition:
 
 _P, _E, _A = Phase, Event, Action
 
-_ALIVE = (_P.STARTING, _P.RUNNING)
+ALIVE = (_P.STARTING, _P.STARTING_QUIET, _P.RUNNING, _P.QUIET)
+STARTING = (_P.STARTING, _P.STARTING_QUIET)
+_SERVING = (_P.RUNNING, _P.QUIET)
 _LEAVING = (_P.DRAINING, _P.HURRYING, _P.STOPPING, _P.KILLING)
 
 # A service that never was of use does not drain: none of its workers can hold work worth waiting for.
@@ -77,21 +97,39 @@ _FAILED_START = {
 
 TABLE: dict[tuple[Phase, Event], Transition] = {
     (_P.STARTING, _E.READY): Transition(_P.RUNNING, (_A.ANNOUNCE,)),
+    (_P.STARTING_QUIET, _E.READY): Transition(_P.QUIET, (_A.ANNOUNCE,)),
     **{
-        (_P.STARTING, event): Transition(_P.STOPPING, (_A.STOP,), code)
+        (phase, event): Transition(_P.STOPPING, (_A.STOP,), code)
+        for phase in STARTING
         for event, code in _FAILED_START.items()
     },
-    (_P.RUNNING, _E.MISCONFIGURED): Transition(_P.STOPPING, (_A.STOP,), ExitCode.USAGE),
-    **{(phase, _E.GAVE_UP): Transition(_P.STOPPING, (_A.STOP,), ExitCode.GAVE_UP) for phase in _ALIVE},
+    **{(phase, _E.MISCONFIGURED): Transition(_P.STOPPING, (_A.STOP,), ExitCode.USAGE) for phase in _SERVING},
+    **{(phase, _E.GAVE_UP): Transition(_P.STOPPING, (_A.STOP,), ExitCode.GAVE_UP) for phase in ALIVE},
+    # Quiet and its end are harmless where they are in effect already.
+    (_P.STARTING, _E.TSTP): Transition(_P.STARTING_QUIET, (_A.QUIET,)),
+    (_P.STARTING, _E.CONT): Transition(_P.STARTING),
+    (_P.STARTING_QUIET, _E.TSTP): Transition(_P.STARTING_QUIET),
+    (_P.STARTING_QUIET, _E.CONT): Transition(_P.STARTING, (_A.RESUME,)),
+    (_P.RUNNING, _E.TSTP): Transition(_P.QUIET, (_A.QUIET,)),
+    (_P.RUNNING, _E.CONT): Transition(_P.RUNNING),
+    (_P.QUIET, _E.TSTP): Transition(_P.QUIET),
+    (_P.QUIET, _E.CONT): Transition(_P.RUNNING, (_A.RESUME,)),
+    **{(phase, _E.TTIN): Transition(phase, (_A.GROW,)) for phase in ALIVE},
+    **{(phase, _E.TTOU): Transition(phase, (_A.SHRINK,)) for phase in ALIVE},
+    **{(phase, _E.SCALE): Transition(phase) for phase in ALIVE},
+    **{(phase, _E.USR1): Transition(phase, (_A.DUMP,)) for phase in (*ALIVE, *_LEAVING)},
     # The first signal drains, the second shortens, the third ends it; only the third one's name matters.
     **{
-        (phase, event): Transition(_P.DRAINING, (_A.DRAIN,))
-        for phase in _ALIVE
-        for event in (_E.TERM, _E.INT)
+        (phase, event): Transition(_P.DRAINING, (_A.DRAIN,)) for phase in ALIVE for event in (_E.TERM, _E.INT)
     },
     **{(_P.DRAINING, event): Transition(_P.HURRYING, (_A.HURRY,)) for event in (_E.TERM, _E.INT)},
     (_P.HURRYING, _E.TERM): Transition(_P.STOPPING, (_A.STOP,), ExitCode.STOPPED_BY_TERM),
     (_P.HURRYING, _E.INT): Transition(_P.STOPPING, (_A.STOP,), ExitCode.STOPPED_BY_INT),
+    # Stacks before anybody is told to stop: they are to show what was running.
+    **{
+        (phase, _E.QUIT): Transition(_P.STOPPING, (_A.DUMP, _A.STOP), ExitCode.STOPPED_BY_QUIT)
+        for phase in (*ALIVE, _P.DRAINING, _P.HURRYING)
+    },
     **{
         (phase, _E.DEADLINE): Transition(_P.KILLING, (_A.KILL,), ExitCode.HANDED_BACK)
         for phase in (_P.DRAINING, _P.HURRYING, _P.STOPPING)
@@ -99,6 +137,11 @@ TABLE: dict[tuple[Phase, Event], Transition] = {
     **{(phase, _E.EMPTY): Transition(_P.CLOSING, (_A.CLOSE,)) for phase in _LEAVING},
     (_P.CLOSING, _E.CLOSED): Transition(_P.GONE),
 }
+
+
+def knows(phase: Phase, event: Event) -> bool:
+    """Whether asking for this makes sense now; if not, who asks is refused."""
+    return (phase, event) in TABLE
 
 
 def after(phase: Phase, event: Event) -> Transition:

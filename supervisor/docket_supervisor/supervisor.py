@@ -25,7 +25,7 @@ from docket_supervisor.forking import Closeable, become_subreaper
 from docket_supervisor.hiring import DirectHiring, Hiring, TemplateHiring
 from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.messages import ImportFailed, Message
-from docket_supervisor.phases import Action, Event, Phase, after
+from docket_supervisor.phases import ALIVE, STARTING, Action, Event, Phase, after
 from docket_supervisor.reaping import reap
 from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
@@ -34,7 +34,16 @@ from docket_supervisor.strays import Strays
 
 logger = logging.getLogger("docket.supervisor")
 
-_EVENTS = {signal.SIGTERM: Event.TERM, signal.SIGINT: Event.INT}
+_EVENTS = {
+    signal.SIGTERM: Event.TERM,
+    signal.SIGINT: Event.INT,
+    signal.SIGQUIT: Event.QUIT,
+    signal.SIGTSTP: Event.TSTP,
+    signal.SIGCONT: Event.CONT,
+    signal.SIGTTIN: Event.TTIN,
+    signal.SIGTTOU: Event.TTOU,
+    signal.SIGUSR1: Event.USR1,
+}
 
 
 class Supervisor:
@@ -60,7 +69,7 @@ class Supervisor:
             Notices(),
             run_worker,
         )
-        self._signals = Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD))
+        self._signals = Signals((signal.SIGCHLD, *_EVENTS))
         self._selector = selectors.DefaultSelector()
         self._strays = Strays()
         self._server: _Server | None = None
@@ -195,7 +204,7 @@ class Supervisor:
             self._crew.turn(now, self._boots_count_from(now)),
             self._strays.turn(now, self._known()),
         )
-        if self._phase is Phase.STARTING:
+        if self._phase in STARTING:
             wake_at = min(wake_at, self._starting(now))
         elif self._phase is Phase.CLOSING:
             wake_at = min(wake_at, self._closing(now))
@@ -213,7 +222,7 @@ class Supervisor:
 
     @property
     def _leaving(self) -> bool:
-        return self._phase not in (Phase.STARTING, Phase.RUNNING)
+        return self._phase not in ALIVE
 
     def _known(self) -> set[int]:
         return {*self._crew.pids(), *self._stewardship.pids(), *self._hiring.pids()}
@@ -272,6 +281,12 @@ class Supervisor:
         match action:
             case Action.ANNOUNCE:
                 logger.info("first worker is ready %.2fs after the start", now - self._started_at)
+            case Action.QUIET:
+                logger.info("quiet: nothing is claimed, what runs goes on")
+                self._crew.be_quiet(True)
+            case Action.RESUME:
+                logger.info("no longer quiet")
+                self._crew.be_quiet(False)
             case Action.DRAIN:
                 self._hiring.dismiss()
                 self._leave_by(

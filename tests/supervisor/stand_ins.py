@@ -40,10 +40,11 @@ class _Worker:
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._term)
+        signal.signal(signal.SIGCONT, lambda number, frame: self._heed_quiet())
         self._obey(self.folder / "at-start", keep=True)
         self.board.enlisted(f"stand-in/{os.getpid()}")
         self._tell("ready", quarantine=self.surroundings.quarantine, concurrency=self.worker.concurrency)
-        self.board.phase("working")
+        self._heed_quiet()
         if self.surroundings.quarantine:
             return self._leave(0)
         while True:
@@ -54,6 +55,9 @@ class _Worker:
             if self.terms and not self.stubborn and (self.terms > 2 or not self.busy or self._late()):
                 return self._leave(143 if self.terms > 2 else 7 if self.busy else 0)
             time.sleep(0.002)
+
+    def _heed_quiet(self) -> None:
+        self.board.phase("quiet" if self.board.quiet else "working")
 
     def _obey(self, orders: Path, keep: bool = False) -> None:
         try:

@@ -7,8 +7,9 @@ import itertools
 import pytest
 
 from docket_supervisor.codes import ExitCode
-from docket_supervisor.phases import TABLE, Action, Event, Phase, Transition, after
+from docket_supervisor.phases import TABLE, Action, Event, Phase, Transition, after, knows
 
+ALIVE = {Phase.STARTING, Phase.STARTING_QUIET, Phase.RUNNING, Phase.QUIET}
 END = {Phase.CLOSING, Phase.GONE}
 
 
@@ -88,16 +89,67 @@ def test_the_first_cause_decides_the_exit_code() -> None:
 
 
 @pytest.mark.parametrize("phase", Phase)
-@pytest.mark.parametrize("event", Event)
-def test_no_event_leads_back(phase: Phase, event: Event) -> None:
+@pytest.mark.parametrize("event", set(Event) - {Event.CONT})
+def test_no_event_but_the_end_of_quiet_leads_back(phase: Phase, event: Event) -> None:
     order = list(Phase)
     assert order.index(after(phase, event).phase) >= order.index(phase)
+
+
+@pytest.mark.parametrize("already", [(), (Event.TERM,), (Event.READY, Event.INT, Event.TERM)])
+def test_quit_dumps_stacks_and_then_stops_at_once(already: tuple[Event, ...]) -> None:
+    phase, done, code = live(*already, Event.QUIT, Event.TERM, Event.EMPTY, Event.CLOSED)
+    assert (phase, code) == (Phase.GONE, ExitCode.STOPPED_BY_QUIT)
+    assert done[-3:] == [Action.DUMP, Action.STOP, Action.CLOSE]
+
+
+def test_quiet_is_entered_and_left() -> None:
+    assert live(Event.READY, Event.TSTP) == (Phase.QUIET, [Action.ANNOUNCE, Action.QUIET], None)
+    assert live(Event.READY, Event.TSTP, Event.CONT)[:2] == (
+        Phase.RUNNING,
+        [Action.ANNOUNCE, Action.QUIET, Action.RESUME],
+    )
+
+
+def test_quiet_that_comes_before_the_first_worker_holds_for_it() -> None:
+    assert live(Event.TSTP, Event.READY) == (Phase.QUIET, [Action.QUIET, Action.ANNOUNCE], None)
+    assert live(Event.TSTP, Event.CONT, Event.READY)[0] is Phase.RUNNING
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RUNNING, Phase.QUIET, Phase.STARTING_QUIET])
+def test_quiet_twice_and_its_end_without_it_change_nothing(phase: Phase) -> None:
+    event = Event.TSTP if phase in (Phase.QUIET, Phase.STARTING_QUIET) else Event.CONT
+    assert knows(phase, event) and after(phase, event) == Transition(phase)
+
+
+@pytest.mark.parametrize("first", [(Event.READY, Event.TSTP), (Event.TSTP,)])
+def test_a_quiet_service_drains_like_any_other(first: tuple[Event, ...]) -> None:
+    phase, done, code = live(*first, Event.TERM, Event.EMPTY, Event.CLOSED)
+    assert (phase, done[-2:], code) == (Phase.GONE, [Action.DRAIN, Action.CLOSE], None)
+
+
+@pytest.mark.parametrize("event", [Event.TTIN, Event.TTOU, Event.SCALE, Event.TSTP, Event.CONT])
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.HURRYING, Phase.STOPPING, Phase.KILLING])
+def test_a_service_that_is_leaving_refuses_orders(event: Event, phase: Phase) -> None:
+    assert not knows(phase, event)
+
+
+@pytest.mark.parametrize(("event", "action"), [(Event.TTIN, Action.GROW), (Event.TTOU, Action.SHRINK)])
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RUNNING, Phase.QUIET])
+def test_the_number_of_processes_can_be_changed_at_any_time(
+    event: Event, action: Action, phase: Phase
+) -> None:
+    assert after(phase, event) == Transition(phase, (action,)) and knows(phase, Event.SCALE)
+
+
+@pytest.mark.parametrize("phase", set(Phase) - END)
+def test_stacks_are_to_be_had_until_the_last_worker_has_left(phase: Phase) -> None:
+    assert after(phase, Event.USR1) == Transition(phase, (Action.DUMP,))
 
 
 def test_an_event_that_a_phase_does_not_know_changes_nothing() -> None:
     assert after(Phase.GONE, Event.TERM) == Transition(Phase.GONE)
 
 
-@pytest.mark.parametrize("phase", set(Phase) - END - {Phase.STARTING, Phase.RUNNING})
+@pytest.mark.parametrize("phase", set(Phase) - END - ALIVE)
 def test_every_phase_on_the_way_out_ends_when_no_worker_is_left(phase: Phase) -> None:
     assert TABLE[phase, Event.EMPTY] == Transition(Phase.CLOSING, (Action.CLOSE,))
