@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Board(Protocol):
-    """One writer, no locks. `began`, `ended` are called for every execution and must stay cheap."""
+    """One writer, no locks. What is called for every execution must stay cheap."""
 
     def enlisted(self, worker_id: str) -> None:
         """The lease of this id is to be renewed from now on; `""` when the worker has left."""
@@ -29,8 +29,14 @@ class Board(Protocol):
 
     def ended(self, place: int) -> None: ...
 
-    def counted(self, started: int, completed: int, failed: int, redelivered: int) -> None:
-        """Totals of this process so far."""
+    def started(self, task: str, redelivered: bool, late: float) -> None:
+        """A run of this task begins, `late` seconds after it was due. Called for each before anything of the task's
+        own is run, so that what a run does to its process cannot keep it from being counted."""
+        ...
+
+    def finished(self, task: str, outcome: str, failed: bool, seconds: float) -> None:
+        """It has ended, once for each `started`, before the outcome is sent to Redis. `outcome` is the verb of
+        `Outcome`; `failed`: it raised, also when it is to be tried again."""
         ...
 
     @property
@@ -52,7 +58,8 @@ class NullBoard:
     def tick(self) -> None: ...
     def began(self, place: int, entry: str, key: str, task: str, thread: bool) -> None: ...
     def ended(self, place: int) -> None: ...
-    def counted(self, started: int, completed: int, failed: int, redelivered: int) -> None: ...
+    def started(self, task: str, redelivered: bool, late: float) -> None: ...
+    def finished(self, task: str, outcome: str, failed: bool, seconds: float) -> None: ...
 
     @property
     def drain_at(self) -> float | None:

@@ -24,6 +24,9 @@ class Flight:
     claimed_at: float = field(default_factory=clock.monotonic)
     task: asyncio.Task[None] | None = None
     begun: bool = False
+    counted_from: float | None = None
+    """The monotonic instant at which this run was counted as started."""
+    raised: bool = False
     in_thread: bool = False
     stopped: bool = False
     interrupted: bool = False

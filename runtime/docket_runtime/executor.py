@@ -59,10 +59,13 @@ class Executor:
             if strike is not None:
                 return self._struck(claimed, strike)
         execution = self._execution_of(claimed, args, kwargs)
+        late = max(0, clock.now_us() - claimed.when_us) / 1e6
+        flight.counted_from = clock.monotonic()
+        self._worker.surroundings.board.started(claimed.function, claimed.redelivered > 0, late)
         logs = _LOG.isEnabledFor(logging.INFO)
         call = task.call_repr(claimed.key, args, kwargs) if logs else ""
         if logs:
-            lateness = round((clock.now_us() - claimed.when_us) / 1e6, 3)
+            lateness = round(late, 3)
             extra = {**context_of(execution), "lateness": lateness}
             _LOG.info("↪ [%.3fs] %s", lateness, call, extra=extra)
         outcome = await self._run(flight, task, execution)
@@ -102,18 +105,19 @@ class Executor:
             # Interrupted or not: a body that came to its end has done its work.
             value = await self._opened(flight, opening)
             if flight.timed_out:
-                return self._failed(opening, _too_long(opening))
+                return self._failed(flight, opening, _too_long(opening))
             return self._perpetuate(opening) or outcomes.completed(value)
         except (asyncio.CancelledError, TaskInterrupted):
             if flight.timed_out and not (flight.stopped or flight.interrupted):
-                return self._failed(opening, _too_long(opening))
+                return self._failed(flight, opening, _too_long(opening))
             return self._stopped(flight, execution)
         except BaseException as error:
             if flight.interrupted:
                 return self._stopped(flight, execution)  # whatever it made of its cancellation
             if isinstance(error, ForcedRetry):
+                flight.raised = True
                 return self._forced_retry(opening, error)
-            return self._failed(opening, error)
+            return self._failed(flight, opening, error)
 
     async def _opened(self, flight: Flight, opening: resolution.Opening) -> Any:
         """The body with its dependencies open around it; they are closed whatever happens."""
@@ -205,7 +209,8 @@ class Executor:
             return outcomes.failed(asked)
         return outcomes.retry(asked.when - clock.now())
 
-    def _failed(self, opening: resolution.Opening, error: BaseException) -> Outcome:
+    def _failed(self, flight: Flight, opening: resolution.Opening, error: BaseException) -> Outcome:
+        flight.raised = True
         execution, retry = opening.execution, opening.retry
         attempts_left = retry is not None and (retry.attempts is None or execution.attempt < retry.attempts)
         if retry is not None and attempts_left and isinstance(error, Exception):

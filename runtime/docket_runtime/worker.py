@@ -15,7 +15,7 @@ from typing import Self
 import anyio
 from redis.exceptions import RedisError
 
-from docket import message, scheduling, strikes
+from docket import clock, message, scheduling, strikes
 from docket import sync as blocking
 from docket.context import current_docket, current_worker
 from docket.dependencies.base import Dependency
@@ -126,7 +126,6 @@ class Worker:
         self._roll: Roll | None = None
         self._blocking: BlockingStore | None = None
         self._blocking_docket: blocking.Docket | None = None
-        self._totals = {"started": 0, "completed": 0, "failed": 0, "redelivered": 0}
         self._most_runs: Mapping[str, int] = {}
         self._runs: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -417,8 +416,6 @@ class Worker:
         if most is not None:
             self._runs[claimed.key] = self._runs.get(claimed.key, 0) + 1
         flight = self.claims.take(claimed)
-        self._totals["started"] += 1
-        self._totals["redelivered"] += 1 if claimed.redelivered else 0
         flight.task = self._loop.create_task(self._fly(flight))
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
@@ -456,12 +453,15 @@ class Worker:
         self._land(flight, outcome)
 
     def _land(self, flight: Flight, outcome: outcomes.Outcome) -> None:
-        self.surroundings.board.ended(flight.place)
+        board = self.surroundings.board
+        board.ended(flight.place)
         self.claims.release(flight)
-        if outcome.verb in self._totals:
-            self._totals[outcome.verb] += 1
+        if flight.counted_from is not None:
+            failed = flight.raised or outcome.verb == "failed"
+            seconds = clock.monotonic() - flight.counted_from
+            # Before the settlement: what the ledger calls done must never be more than what was counted.
+            board.finished(flight.claimed.function, outcome.verb, failed, seconds)
         self._settle(flight.claimed, outcome)
-        self.surroundings.board.counted(**self._totals)
 
     def settled(self, key: str) -> None:
         """A key that has run as often as it may has no successor: otherwise a run that ends when all is done would wait

@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 
 from docket import clock
+from docket_supervisor.tally import GOOD, Tallies, Tally
 
 PHASES = ("", "starting", "working", "quiet", "draining", "left")
 READY = frozenset({"working", "quiet", "draining"})
@@ -44,7 +45,7 @@ class InFlight:
 
 @dataclass(frozen=True)
 class Totals:
-    """Counted by one process since it started."""
+    """Counted by one process since it started; `completed` without an error. What outlives it is in the tallies."""
 
     started: int = 0
     completed: int = 0
@@ -66,18 +67,21 @@ class Board:
         self._stride = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
         self._memory = mmap.mmap(-1, seats * self._stride)
         self._concurrency = concurrency
+        self.tallies = Tallies(seats)
         self.seats = [Seat(self._memory, at * self._stride, self._stride, concurrency) for at in range(seats)]
 
     def writer(self, seat: int) -> Writer:
-        return Writer(self._memory, seat * self._stride, self._concurrency)
+        return Writer(self._memory, seat * self._stride, self._concurrency, self.tallies.writer(seat))
 
 
 class Writer:
     """The worker's side; conforms to `docket_runtime.board.Board`. About a microsecond a call."""
 
-    def __init__(self, memory: mmap.mmap, base: int, concurrency: int) -> None:
+    def __init__(self, memory: mmap.mmap, base: int, concurrency: int, tally: Tally) -> None:
         self._memory = memory
         self._base = base
+        self._tally = tally
+        self._totals = memoryview(memory)[base + _TOTALS : base + _TOTALS + _COUNTERS.size].cast("q")
         self._places = [base + _CELLS + place * _CELL.size for place in range(concurrency)]
 
     def enlisted(self, worker_id: str) -> None:
@@ -107,8 +111,18 @@ class Writer:
     def ended(self, place: int) -> None:
         self._memory[self._places[place]] = 0
 
-    def counted(self, started: int, completed: int, failed: int, redelivered: int) -> None:
-        _COUNTERS.pack_into(self._memory, self._base + _TOTALS, started, completed, failed, redelivered)
+    def started(self, task: str, redelivered: bool, late: float) -> None:
+        self._totals[0] += 1
+        if redelivered:
+            self._totals[3] += 1
+        self._tally.started(task, redelivered, late)
+
+    def finished(self, task: str, outcome: str, failed: bool, seconds: float) -> None:
+        if failed:
+            self._totals[2] += 1
+        elif outcome in GOOD:
+            self._totals[1] += 1
+        self._tally.finished(task, outcome, failed, seconds)
 
     @property
     def drain_at(self) -> float | None:

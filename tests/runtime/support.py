@@ -44,21 +44,33 @@ async def work_off(docket: Docket, within: float = 10.0, **options: Any) -> None
         await finish(worker, within)
 
 
-class Phases(NullBoard):
-    """A board that remembers what phase its worker is in."""
+class Watched(NullBoard):
+    """A board that remembers what phases its worker was in, and what it has counted."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
+        self.begun: list[tuple[str, bool, float]] = []
+        self.done: list[tuple[str, str, bool]] = []
 
     def phase(self, phase: str) -> None:
         self.phases.append(phase)
+
+    def started(self, task: str, redelivered: bool, late: float) -> None:
+        self.begun.append((task, redelivered, late))
+
+    def finished(self, task: str, outcome: str, failed: bool, seconds: float) -> None:
+        self.done.append((task, outcome, failed))
+
+    @property
+    def completed(self) -> int:
+        return sum(1 for _, outcome, _ in self.done if outcome == "completed")
 
 
 @asynccontextmanager
 async def running(docket: Docket, **options: Any) -> AsyncIterator[Worker]:
     """A worker that claims while the block does; it is not given time to drain."""
-    board = Phases()
-    options = {"drain_timeout": NO_TIME, "surroundings": Surroundings(board=board), **options}
+    options = {"drain_timeout": NO_TIME, "surroundings": Surroundings(board=Watched()), **options}
+    board = options["surroundings"].board
     async with Worker(docket, **options) as worker:
         task = asyncio.create_task(worker.run_forever())
         try:

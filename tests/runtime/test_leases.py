@@ -16,8 +16,9 @@ from docket.context import current_execution
 from docket.store import scripts
 from docket.store.ledger import lease_ms, renewal_interval
 from docket_runtime.leases import LeaseKeeper
+from docket_runtime.surroundings import Surroundings
 from tests.redis_server import RedisServer
-from tests.runtime.support import NO_TIME, SHORT, Gate, running, until, work_off
+from tests.runtime.support import NO_TIME, SHORT, Gate, Watched, running, until, work_off
 
 LIMIT = timedelta(seconds=5)
 
@@ -175,10 +176,14 @@ async def is_off_the_roll_after_sweep(
     async with Docket(docket_name, redis_url) as other:
         for task in tasks:
             other.register(task)
-        async with Worker(other, redelivery_timeout=SHORT, drain_timeout=NO_TIME) as worker:
+        counts = Watched()
+        surroundings = Surroundings(board=counts)
+        async with Worker(
+            other, redelivery_timeout=SHORT, drain_timeout=NO_TIME, surroundings=surroundings
+        ) as worker:
             run = asyncio.create_task(worker.run_forever())
             await is_off_the_roll(docket, worker_id)
-            await until(lambda: worker._totals["completed"] >= 1)
+            await until(lambda: counts.completed >= 1)
             run.cancel()
             await asyncio.gather(run, return_exceptions=True)
 

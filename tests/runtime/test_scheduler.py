@@ -13,7 +13,8 @@ from itertools import pairwise
 import pytest
 
 from docket import Docket
-from tests.runtime.support import now, running, soon, until, work_off
+from docket_runtime.surroundings import Surroundings
+from tests.runtime.support import Watched, now, running, soon, until, work_off
 
 LIMIT = timedelta(seconds=8)
 
@@ -141,14 +142,15 @@ async def test_a_full_worker_does_not_poll(docket: Docket):
         await gate.wait()
 
     await docket.add_many([docket.call(waits)() for _ in range(20)])
-    async with running(docket, concurrency=3) as worker:
+    board = Watched()
+    async with running(docket, concurrency=3, surroundings=Surroundings(board=board)) as worker:
         await until(lambda: len(worker.claims) == 3)
         await asyncio.sleep(0.1)
         before = await commands(docket)
         await asyncio.sleep(0.7)
         assert await commands(docket) - before <= 10
         gate.set()
-        await until(lambda: worker._totals["completed"] == 20)
+        await until(lambda: board.completed == 20)
 
 
 async def test_a_retry_delay_is_kept_to_the_millisecond(docket: Docket):

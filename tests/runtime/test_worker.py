@@ -14,7 +14,8 @@ import pytest
 
 from docket import CurrentDocket, Docket, Retry, TaskKey, Worker
 from docket import sync as blocking
-from tests.runtime.support import NO_TIME, Gate, SyncGate, finish, running, soon, until, work_off
+from docket_runtime.surroundings import Surroundings
+from tests.runtime.support import NO_TIME, Gate, SyncGate, Watched, finish, running, soon, until, work_off
 
 LIMIT = timedelta(seconds=5)
 
@@ -298,9 +299,13 @@ async def test_two_workers_share_the_work_and_run_each_once(docket: Docket, dock
     async with Docket(docket_name, redis_url) as other:
         other.register(note)
         await docket.add_many([docket.call(note)(number) for number in range(600)])
-        async with Worker(docket, name="a", concurrency=5) as a, Worker(other, name="b", concurrency=5) as b:
+        first, second = Watched(), Watched()
+        async with (
+            Worker(docket, name="a", concurrency=5, surroundings=Surroundings(board=first)) as a,
+            Worker(other, name="b", concurrency=5, surroundings=Surroundings(board=second)) as b,
+        ):
             await asyncio.gather(finish(a), finish(b))
-            who["a"], who["b"] = a._totals["completed"], b._totals["completed"]
+            who["a"], who["b"] = first.completed, second.completed
     assert ran == Counter(range(600))
     assert who["a"] > 50 and who["b"] > 50
 

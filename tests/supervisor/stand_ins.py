@@ -79,7 +79,8 @@ class _Worker:
                 for place, key in enumerate(keys):
                     self.board.began(place, f"d:{place}-0", key, "task", False)
             case ["settle"]:
-                self.board.counted(1, 1, 0, 0)
+                self.board.started("task", False, 0.0)
+                self.board.finished("task", "completed", False, 0.0)
                 self.board.ended(0)
                 self.busy = False
             case ["stubborn"]:

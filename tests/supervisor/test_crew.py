@@ -177,7 +177,7 @@ def test_a_quarantine_process_that_found_nothing_is_not_followed_by_another_at_o
     assert scene.counts == []
     scene.crew.suspects(1)
     scene.crew.hired(2, 99_999_998)
-    scene.board.writer(2).counted(1, 1, 0, 0)
+    scene.board.writer(2).started("task", False, 0.0)
     scene.crew.died(Death(99_999_998, 0))
     assert scene.counts == [1]
 
