@@ -13,7 +13,8 @@ import struct
 from dataclasses import dataclass
 
 from docket import clock
-from docket_supervisor.tally import GOOD, Tallies, Tally
+from docket_supervisor.bulletin import Bulletin
+from docket_supervisor.tally import GOOD, TALLY_BYTES, Tallies, Tally
 
 PHASES = ("", "starting", "working", "quiet", "draining", "left")
 READY = frozenset({"working", "quiet", "draining"})
@@ -64,10 +65,15 @@ class Board:
         if seats < 1 or concurrency < 1:
             raise ValueError(f"expected at least one seat and one place, got {seats} and {concurrency}")
         used = _CELLS + concurrency * _CELL.size
-        self._stride = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._memory = mmap.mmap(-1, seats * self._stride)
+        self._stride = _whole_pages(used)
+        # One piece of memory: the seats, then what is said of the whole service, then the counters.
+        bulletin_at = seats * self._stride
+        tallies_at = bulletin_at + _whole_pages(Bulletin.size(seats))
+        self._memory = mmap.mmap(-1, tallies_at + seats * TALLY_BYTES)
         self._concurrency = concurrency
-        self.tallies = Tallies(seats)
+        whole = memoryview(self._memory)
+        self.bulletin = Bulletin(whole[bulletin_at:tallies_at], seats)
+        self.tallies = Tallies(whole[tallies_at:])
         self.seats = [Seat(self._memory, at * self._stride, self._stride, concurrency) for at in range(seats)]
 
     def writer(self, seat: int) -> Writer:
@@ -232,6 +238,10 @@ class Seat:
                 break
             seen = again
         return seen
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _bytes(text: str) -> bytes:

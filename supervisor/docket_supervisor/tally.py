@@ -41,7 +41,8 @@ _LATE, _LATE_BUCKETS = _SECONDS_BUCKETS + _BUCKETS, _SECONDS_BUCKETS + _BUCKETS 
 _NUMBERS = _LATE_BUCKETS + _BUCKETS
 _NAME_WORDS = (1 + _NAME_BYTES) // _WORD
 _ROW_WORDS = _NAME_WORDS + _NUMBERS
-_SEAT_BYTES = -(-ROWS * _ROW_WORDS * _WORD // mmap.PAGESIZE) * mmap.PAGESIZE
+TALLY_BYTES = -(-ROWS * _ROW_WORDS * _WORD // mmap.PAGESIZE) * mmap.PAGESIZE
+"""Of one seat."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,10 @@ class TaskCounts:
 
 
 class Tallies:
-    """The memory of all seats. Made before the first fork."""
+    """The rows of all seats, in shared memory: TALLY_BYTES for each."""
 
-    def __init__(self, seats: int) -> None:
-        self._memory = mmap.mmap(-1, seats * _SEAT_BYTES)
-        whole = memoryview(self._memory)
-        self._seats = [whole[at * _SEAT_BYTES : (at + 1) * _SEAT_BYTES] for at in range(seats)]
+    def __init__(self, memory: memoryview) -> None:
+        self._seats = [memory[at : at + TALLY_BYTES] for at in range(0, len(memory), TALLY_BYTES)]
 
     def writer(self, seat: int) -> Tally:
         return Tally(self._seats[seat])
@@ -95,7 +94,7 @@ class Tally:
 
     def __init__(self, memory: memoryview | None = None) -> None:
         """Without `memory` in its own, for a worker that nobody supervises."""
-        self._memory = memoryview(bytearray(_SEAT_BYTES)) if memory is None else memory
+        self._memory = memoryview(bytearray(TALLY_BYTES)) if memory is None else memory
         self._words = self._memory.cast("q")
         self._floats = self._memory.cast("d")
         self._at = {name: number * _ROW_WORDS + _NAME_WORDS for number, name in _names(self._memory)}

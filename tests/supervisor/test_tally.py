@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import struct
@@ -10,7 +11,11 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docket_supervisor.tally import BOUNDS, COUNTERS, OTHER, ROWS, Tallies, Tally, summed
+from docket_supervisor.tally import BOUNDS, COUNTERS, OTHER, ROWS, TALLY_BYTES, Tallies, Tally, summed
+
+
+def shared(seats: int) -> Tallies:
+    return Tallies(memoryview(mmap.mmap(-1, seats * TALLY_BYTES)))
 
 
 def counts(tally: Tally | Tallies, task: str) -> dict[str, int]:
@@ -19,7 +24,7 @@ def counts(tally: Tally | Tallies, task: str) -> dict[str, int]:
 
 
 def test_nothing_is_counted_at_first() -> None:
-    assert Tallies(3).rows() == [] and Tally().rows() == []
+    assert shared(3).rows() == [] and Tally().rows() == []
 
 
 def test_every_kind_of_end_is_counted_as_what_it_is() -> None:
@@ -60,7 +65,7 @@ def test_durations_and_lateness_fall_between_their_bounds() -> None:
 
 
 def test_the_seats_are_added_up_task_by_task() -> None:
-    tallies = Tallies(3)
+    tallies = shared(3)
     for seat in (0, 2):
         writer = tallies.writer(seat)
         for task in ("b", "a")[: seat + 1]:
@@ -69,7 +74,7 @@ def test_the_seats_are_added_up_task_by_task() -> None:
 
 
 def test_the_next_worker_of_a_seat_counts_on() -> None:
-    tallies = Tallies(1)
+    tallies = shared(1)
     for _ in range(5):
         writer = tallies.writer(0)
         for task in ("one", "two"):
@@ -79,7 +84,7 @@ def test_the_next_worker_of_a_seat_counts_on() -> None:
 
 
 def test_more_tasks_than_rows_are_counted_together() -> None:
-    tallies = Tallies(1)
+    tallies = shared(1)
     for incarnation in range(2):
         writer = tallies.writer(0)
         for number in range(ROWS + 100):
@@ -111,7 +116,7 @@ def test_no_increment_is_lost_to_a_kill() -> None:
     """A writer counts, and after each count writes the number into a pipe; it is killed wherever it may be. What was
     counted is what was told, or one more: that of which there was no time to tell."""
     for _ in range(20):
-        tallies = Tallies(1)
+        tallies = shared(1)
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:

@@ -28,6 +28,18 @@ class HandedOver:
     dead: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How much there is to do. `due`: claimed by nobody yet; `waiting`: due, but for something else than a worker;
+    `latency`: the seconds for which the oldest of those that are due has been."""
+
+    due: int
+    scheduled: int
+    waiting: int
+    dead: int
+    latency: float
+
+
 def lease_ms(redelivery_timeout: timedelta, interval: timedelta) -> int:
     """What is asked of Redis: the redelivery timeout, and on top of it what may pass between a renewal and the loss of
     Redis, and between its return and the next renewal. So an outage shorter than the timeout never lapses a lease."""
@@ -76,6 +88,11 @@ class Ledger:
         """How many suspects are in line, those included that are being run alone just now."""
         (length,) = await self._store.ask(Commands((("XLEN", self._keys.suspects),)))
         return int(length)
+
+    async def figures(self) -> Figures:
+        """How much there is to do at this moment."""
+        *counts, late_us = await self._store.ask(scripts.figures(self._keys))
+        return Figures(*map(int, counts), latency=int(late_us) / 1e6)
 
 
 def _parse(row: Sequence[Any]) -> tuple[str, HandedOver]:

@@ -91,6 +91,7 @@ STRIKES = Script("strikes")
 PROGRESS = Script("progress", arguments=("key", "entry", "verb", "value", "request"))
 OBSERVE = Script("observe", arguments=("key", "observer", "mark"))
 ADVANCE = Script("advance", arguments=("by_us",))
+FIGURES = Script("figures")
 
 ALL = (
     SCHEDULE,
@@ -110,6 +111,7 @@ ALL = (
     PROGRESS,
     OBSERVE,
     ADVANCE,
+    FIGURES,
 )
 
 
@@ -247,6 +249,12 @@ def observe(keys: Keys, key: str, observer: str, mark: str) -> Call:
 def advance(keys: Keys, by_us: int) -> Call:
     """Replies how many executions were moved. Sent twice it would move them twice."""
     return Call(ADVANCE, keys.stream, [keys.prefix, by_us], repeatable=False)
+
+
+def figures(keys: Keys) -> Call:
+    """Replies how many are due and not claimed, scheduled, waiting for another of their key, dead letters; and for how
+    many microseconds the oldest of the first has been due."""
+    return Call(FIGURES, keys.stream, [keys.prefix])
 
 
 def strikes(keys: Keys) -> Call:
