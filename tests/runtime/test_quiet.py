@@ -9,12 +9,12 @@ from datetime import timedelta
 
 from docket import CurrentWorker, Docket, Worker
 from docket_runtime.surroundings import Surroundings
-from tests.runtime.support import Gate, Phases, running, until
+from tests.runtime.support import Gate, Watched, running, until
 
 LIMIT = timedelta(seconds=5)
 
 
-class Told(Phases):
+class Told(Watched):
     """A board on which somebody can ask for quiet."""
 
     def __init__(self, quiet: bool = False) -> None:
