@@ -55,6 +55,7 @@ class Crew:
         ]
         self._slots = [post for post in self._posts if post.role is Role.WORKER]
         self._sickroom = [post for post in self._posts if post.quarantine]
+        self.wanted = len(self._slots)
         self._hiring: Hiring
         self._early: dict[int, Death] = {}
 
@@ -62,7 +63,7 @@ class Crew:
         slots = self._settings.processes
         if number < slots:
             return Role.WORKER, number
-        return (Role.QUARANTINE if number < 2 * slots else Role.FREE), -1
+        return (Role.QUARANTINE if number < slots + self._settings.most else Role.FREE), -1
 
     def _budget(self) -> Restarts:
         return Restarts(self._settings.max_restarts, self._settings.restart_window)
@@ -78,6 +79,21 @@ class Crew:
         return tuple(self._slots)
 
     @property
+    def busy(self) -> tuple[int, int]:
+        """How many executions run on event loops, and how many in threads."""
+        running = [each for post in self._posts if post.pid for each in post.seat.inflight]
+        in_threads = sum(each.thread for each in running)
+        return len(running) - in_threads, in_threads
+
+    @property
+    def standing(self) -> str:
+        """In a line for people."""
+        ready = sum(post.sitting is Sitting.READY for post in self._slots)
+        places = len(self._slots) * self._settings.worker.concurrency
+        on_loops, in_threads = self.busy
+        return f"{ready} of {self.wanted} workers ready, busy {on_loops}+{in_threads}/{places}"
+
+    @property
     def empty(self) -> bool:
         """No process is left."""
         return not self.pids()
@@ -91,11 +107,11 @@ class Crew:
             self._hire(post)
 
     def suspects(self, waiting: int) -> None:
-        """So many executions are to be run alone, or are being: each gets a process, as far as there are seats."""
+        """So many executions are to be run alone, or are being: each gets a process, but no more than there are slots."""
         if self._leaving or self._quiet:
             return
         vacant = [post for post in self._sickroom if post.sitting is Sitting.VACANT]
-        wanted = waiting - (len(self._sickroom) - len(vacant))
+        wanted = min(waiting, len(self._slots)) - (len(self._sickroom) - len(vacant))
         for post in vacant[: max(0, wanted)]:
             self._hire(post)
 
@@ -150,6 +166,34 @@ class Crew:
             post.sitting = Sitting.RESTING
             post.rest_until = clock.monotonic() + seconds
 
+    # More slots and fewer
+
+    def resize(self, wanted: int) -> None:
+        """So many slots are kept filled from now on; those that are too many drain, the last ones first.
+
+        A slot more needs a seat: while drained workers sit in too many of them, `fill` makes up for it later.
+        """
+        self.wanted = wanted
+        for relief in [post for post in self._posts if post.role is Role.RELIEF and post.slot >= wanted]:
+            self.retire(relief)
+            self.relief_failed(relief, "its slot is gone")
+        while len(self._slots) > wanted:
+            self.retire(self._slots.pop())
+        self.fill()
+
+    def fill(self) -> None:
+        while len(self._slots) < self.wanted and not self._leaving:
+            post = self._free_post()
+            if post is None:
+                return
+            post.role, post.slot, post.restarts = Role.WORKER, len(self._slots), self._budget()
+            self._slots.append(post)
+            self._told_all = False
+            self._hire(post)
+
+    def _free_post(self) -> Post | None:
+        return next((post for post in self._posts if post.role is Role.FREE), None)
+
     # Handing slots on
 
     def hire_from(self, source: Hiring) -> None:
@@ -158,7 +202,8 @@ class Crew:
 
     def relieve(self, slot: int, source: Hiring) -> Post | None:
         """A worker from this source is on its way to take the slot over; None if there is no seat for it now."""
-        post = next((post for post in self._posts if post.role is Role.FREE), None)
+        extra = sum(post.role in (Role.RELIEF, Role.RETIRING) for post in self._posts)
+        post = self._free_post() if extra < self._settings.surge else None
         if post is None or self._leaving:
             return None
         post.role, post.slot, post.source, post.restarts = Role.RELIEF, slot, source, self._budget()
@@ -213,6 +258,7 @@ class Crew:
 
         `booting_since` is the moment before which no boot time is counted, since there was no Redis to be ready for.
         """
+        self.fill()
         wake_at = math.inf
         limit = self._settings.boot_timeout.total_seconds()
         for post in self._posts:
@@ -319,8 +365,7 @@ class Crew:
         self._told_quiet = False
         for post in self._posts:
             post.seat.quiet = quiet
-            if post.pid:
-                self._signal(post, signal.SIGCONT)
+            self._signal(post, signal.SIGCONT)
         if not quiet:
             self._count_suspects()
 
@@ -362,5 +407,7 @@ class Crew:
         self._signal(post, signal.SIGKILL)
 
     def _signal(self, post: Post, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(post.pid, number)
+        # Pid 0 would be our own process group.
+        if post.pid:
+            with suppress(ProcessLookupError):
+                os.kill(post.pid, number)

@@ -15,7 +15,8 @@ from docket_runtime.settings import WorkerSettings
 from docket_supervisor import options
 from docket_supervisor.check import check
 from docket_supervisor.codes import ExitCode, as_help
-from docket_supervisor.settings import SupervisorSettings, in_options, option, processors
+from docket_supervisor.settings import SupervisorSettings, in_options, option
+from docket_supervisor.sizes import numbers
 from docket_supervisor.supervisor import Supervisor
 
 _EPILOG = (
@@ -34,6 +35,9 @@ def _shown(duration: timedelta | None) -> str:
 def supervise(
     context: typer.Context,
     processes: options.Processes = "auto",
+    min_processes: options.MinProcesses = None,
+    max_processes: options.MaxProcesses = None,
+    min_ready: options.MinReady = None,
     concurrency: options.Concurrency = WorkerSettings.concurrency,
     threads: options.Threads = WorkerSettings.threads,
     tasks: options.Tasks = None,
@@ -78,7 +82,7 @@ def _refuse_options_before(context: typer.Context) -> None:
 
 
 def validated(given: Mapping[str, Any]) -> SupervisorSettings:
-    """What the options say, by the names of the parameters above; exits with 2 and one sentence if they make no sense."""
+    """What the options say, by the names of the parameters above; exits with 2 and a sentence if they make no sense."""
     try:
         return _settings(given)
     except ValueError as error:
@@ -98,7 +102,8 @@ def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
             max_crashes=given["max_crashes"],
             tasks=_references(given["tasks"]),
         ),
-        processes=_count(given["processes"]),
+        **numbers(given["processes"], given["min_processes"], given["max_processes"]),
+        min_ready=given["min_ready"],
         boot_timeout=_duration(given, "boot_timeout"),
         max_restarts=given["max_restarts"],
         restart_window=_duration(given, "restart_window"),
@@ -115,15 +120,6 @@ def _duration(given: Mapping[str, Any], name: str) -> timedelta:
         return parse(given[name])
     except ValueError as error:
         raise ValueError(f"{option(name)}: {error}") from None
-
-
-def _count(text: str) -> int:
-    if text.strip().lower() == "auto":
-        return processors()
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"expected --processes to be a number or auto, got {text!r}") from None
 
 
 def _references(given: list[str] | None) -> tuple[str, ...]:

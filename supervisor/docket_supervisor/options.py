@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from docket_runtime.settings import WorkerSettings
 
 
-def _option(variable: str, help: str, **more: str) -> typer.models.OptionInfo:
+def _option(variable: str, help: str, **more: Any) -> typer.models.OptionInfo:
     """`was` names the variable that the reference's `docket worker` reads for the same thing."""
     was = more.pop("was", None)
     return typer.Option(envvar=[variable, was] if was else variable, help=help, **more)  # pyright: ignore[reportArgumentType]
@@ -17,7 +17,39 @@ def _option(variable: str, help: str, **more: str) -> typer.models.OptionInfo:
 
 Processes = Annotated[
     str,
-    _option("DOCKET_PROCESSES", "Worker processes; auto: one for each core.", metavar="N|auto"),
+    _option(
+        "DOCKET_PROCESSES",
+        "Worker processes; auto: one for each core; a range, or auto with bounds: as many as the work needs.",
+        metavar="N|auto|MIN..MAX",
+    ),
+]
+MinProcesses = Annotated[
+    int | None,
+    _option(
+        "DOCKET_MIN_PROCESSES",
+        "No signal or command leaves fewer than these.",
+        metavar="N",
+        show_default="1",
+    ),
+]
+MaxProcesses = Annotated[
+    int | None,
+    _option(
+        "DOCKET_MAX_PROCESSES",
+        "No signal or command leads to more than these.",
+        metavar="N",
+        show_default="4 times --processes, 16 at least",
+    ),
+]
+MinReady = Annotated[
+    int | None,
+    _option(
+        "DOCKET_MIN_READY",
+        "The start is complete once so many workers have become ready (default: all); the service is ready while "
+        "so many can claim (default: one).",
+        metavar="N",
+        show_default=False,
+    ),
 ]
 Concurrency = Annotated[
     int,

@@ -10,6 +10,7 @@ from docket.durations import describe
 from docket.logs import LogFormat, LogLevel, checked_format, checked_level, default_format
 from docket.settings import DocketSettings
 from docket_runtime.settings import WorkerSettings
+from docket_supervisor.sizes import processors
 
 RESERVED_SECONDS = 3.0
 """How long the steward may take to hand over what a killed worker held, before the supervisor leaves anyway."""
@@ -18,14 +19,6 @@ RESERVED_SECONDS = 3.0
 def option(name: str) -> str:
     """The option that a field is set with: `boot_timeout` is `--boot-timeout`."""
     return "--" + name.replace("_", "-")
-
-
-def processors() -> int:
-    """The cores that this process may use, which in a container may be fewer than the machine has."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +32,11 @@ class SupervisorSettings:
     docket: DocketSettings = field(default_factory=DocketSettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     processes: int = field(default_factory=processors)
+    min_processes: int = 1
+    max_processes: int | None = None
+    autoscale: bool = False
+    """Between these bounds the supervisor chooses; otherwise they hold for signals and commands."""
+    min_ready: int | None = None
     boot_timeout: timedelta = timedelta(seconds=60)
     max_restarts: int = 5
     restart_window: timedelta = timedelta(seconds=60)
@@ -54,6 +52,7 @@ class SupervisorSettings:
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ValueError(f"expected --processes to be at least 1, got {self.processes}")
+        self._check_bounds()
         if self.max_restarts < 0:
             raise ValueError(f"expected --max-restarts to be zero or more, got {self.max_restarts}")
         for name in ("boot_timeout", "restart_window"):
@@ -73,6 +72,28 @@ class SupervisorSettings:
                 f"grace ({describe(self.grace)})"
             )
 
+    def _check_bounds(self) -> None:
+        if self.min_processes < 1:
+            raise ValueError(f"expected --min-processes to be at least 1, got {self.min_processes}")
+        if self.most < self.min_processes:
+            raise ValueError(
+                f"expected --max-processes to be at least --min-processes ({self.min_processes}), got {self.most}"
+            )
+        if not self.min_processes <= self.processes <= self.most:
+            raise ValueError(
+                f"expected --processes to be between --min-processes and --max-processes ({self.min_processes} and "
+                f"{self.most}), got {self.processes}"
+            )
+        if self.min_ready is not None and not 1 <= self.min_ready <= self.processes:
+            raise ValueError(
+                f"expected --min-ready to be between 1 and --processes ({self.processes}), got {self.min_ready}"
+            )
+
+    @property
+    def most(self) -> int:
+        """Never more slots than these; seats on the board are made for them."""
+        return self.max_processes if self.max_processes is not None else max(4 * self.processes, 16)
+
     @property
     def drain_timeout(self) -> timedelta:
         """What a worker is given to finish; validated to be set."""
@@ -85,8 +106,8 @@ class SupervisorSettings:
 
     @property
     def seats(self) -> int:
-        """Pages on the board: one for each slot, as many for quarantine processes, and those of the surge."""
-        return 2 * self.processes + self.surge
+        """Pages on the board: one for each slot that may come to be, as many for quarantine, and those of the surge."""
+        return 2 * self.most + self.surge
 
     @property
     def surge(self) -> int:

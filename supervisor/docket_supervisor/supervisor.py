@@ -29,6 +29,7 @@ from docket_supervisor.phases import ALIVE, STARTING, Action, Event, Phase, afte
 from docket_supervisor.reaping import reap
 from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
+from docket_supervisor.sizing import Sizing
 from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
 from docket_supervisor.strays import Strays
 
@@ -87,6 +88,7 @@ class Supervisor:
             self._stewardship.count_suspects,
             self._events.append,
         )
+        self._sizing = Sizing(settings, self._crew, lambda: False)
         self._hiring: Hiring = DirectHiring(self._inherited, self._ours, self._crew.hired)
 
     def run(self) -> int:
@@ -281,6 +283,12 @@ class Supervisor:
         match action:
             case Action.ANNOUNCE:
                 logger.info("first worker is ready %.2fs after the start", now - self._started_at)
+            case Action.DUMP:
+                logger.info("%s: %s", self._phase.name.lower().replace("_", ", "), self._crew.standing)
+            case Action.GROW:
+                self._sizing.by(1)
+            case Action.SHRINK:
+                self._sizing.by(-1)
             case Action.QUIET:
                 logger.info("quiet: nothing is claimed, what runs goes on")
                 self._crew.be_quiet(True)

@@ -93,6 +93,9 @@ class Supervisor:
                 continue
         return found
 
+    def titles(self, word: str) -> list[str]:
+        return [" ".join(psutil.Process(pid).cmdline()).strip() for pid in self.titled(word)]
+
     def everybody(self) -> list[int]:
         return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
 

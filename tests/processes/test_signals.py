@@ -112,3 +112,53 @@ def test_quit_stops_at_once_with_131_and_unfinished_work_is_handed_back(
     execution.sync()
     assert (execution.state, execution.crashes, execution.attempt) == ("queued", 0, 1)
     docket.cancel("long")
+
+
+def test_ttin_and_ttou_change_the_number_of_processes_within_their_bounds(supervise: Supervise) -> None:
+    supervisor = supervise("--processes", "2", "--min-processes", "1", "--max-processes", "3")
+    supervisor.signal(signal.SIGTTIN)
+    supervisor.logged("all workers are ready: 3")
+    assert len(supervisor.titled("worker")) == 3
+    supervisor.signal(signal.SIGTTIN)
+    supervisor.logged("staying at 3 processes: expected between 1 and 3 processes, got 4")
+    for left in (2, 1):
+        supervisor.signal(signal.SIGTTOU)
+        eventually(lambda left=left: len(supervisor.titled("worker")) == left, f"{left} workers")
+    supervisor.signal(signal.SIGTTOU)
+    supervisor.logged("staying at 1 processes: expected between 1 and 3 processes, got 0")
+    assert "[0]" in supervisor.titles("worker")[0]
+    assert supervisor.stop() == 0
+
+
+@EITHER
+def test_a_worker_that_ttou_takes_away_drains_first(
+    task: Callable[[str], str], docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
+) -> None:
+    supervisor = supervise("--processes", "2", "--concurrency", "1")
+    go = tmp_path / "go"
+    running = [docket.add(task, key=f"running-{number}")(str(go)) for number in range(2)]
+    pids = {evidence.running_in(f"running-{number}") for number in range(2)}
+    supervisor.signal(signal.SIGTTOU)
+    supervisor.logged("scaling from 2 to 1 processes")
+    later = [docket.add(does.wait, key=f"later-{number}")(0.01) for number in range(5)]
+    assert set(supervisor.titled("worker")) == pids
+    go.touch()
+    assert {execution.get_result() for execution in running} == {str(pid) for pid in pids}
+    eventually(lambda: len(supervisor.titled("worker")) == 1)
+    assert {int(execution.get_result()) for execution in later} == set(supervisor.titled("worker"))
+    assert supervisor.stop() == 0
+
+
+def test_a_worker_that_ttou_takes_away_is_killed_when_its_time_is_up_and_its_work_goes_on_elsewhere(
+    docket: Docket, supervise: Supervise, evidence: Evidence
+) -> None:
+    supervisor = supervise("--processes", "2", "--concurrency", "1", "--drain-timeout", "300ms")
+    docket.add(does.block_the_loop, key="blocker-0")(6)
+    docket.add(does.block_the_loop, key="blocker-1")(6)
+    pids = {evidence.running_in("blocker-0"), evidence.running_in("blocker-1")}
+    supervisor.signal(signal.SIGTTOU)
+    supervisor.logged("outlived its deadline; killing it")
+    eventually(lambda: len(supervisor.titled("worker")) == 1)
+    assert set(supervisor.titled("worker")) < pids
+    eventually(lambda: len(evidence.lines("ended")) == 2, "both ended")
+    assert supervisor.stop() == 0

@@ -49,7 +49,8 @@ class Hiring:
 
 class Scene:
     def __init__(self, **settings: Any) -> None:
-        self.settings = SupervisorSettings(**{"processes": 2, **settings})
+        processes = settings.get("processes", 2)
+        self.settings = SupervisorSettings(**{"processes": 2, "max_processes": processes, **settings})
         self.board = Board(self.settings.seats, 10)
         self.orders: list[tuple[str, str, list[str]]] = []
         self.counts: list[int] = []
@@ -292,3 +293,63 @@ class TestHandingOn:
         scene = Scene().assembled()
         scene.crew.drain(5.0)
         assert scene.crew.relieve(0, scene.hiring) is None
+
+
+class TestResizing:
+    def ready(self, scene: Scene, pids: dict[int, int]) -> None:
+        for number, pid in pids.items():
+            scene.crew.hired(number, pid)
+            scene.board.writer(number).phase("working")
+        scene.crew.look()
+
+    def test_a_slot_more_is_filled_at_once(self) -> None:
+        scene = Scene(max_processes=4).assembled()
+        scene.asked()
+        scene.crew.resize(4)
+        assert (scene.crew.wanted, [post.slot for post in scene.crew.slots]) == (4, [0, 1, 2, 3])
+        assert len(scene.asked()) == 2
+
+    def test_the_last_slots_go_and_their_workers_drain(
+        self, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        scene = Scene().assembled()
+        self.ready(scene, {0: processes[0].pid, 1: processes[1].pid})
+        scene.crew.resize(1)
+        assert [post.slot for post in scene.crew.slots] == [0]
+        assert processes[1].wait(5) == -signal.SIGTERM
+        scene.asked()
+        scene.crew.died(Death(processes[1].pid, signal.SIGTERM))
+        assert scene.asked() == [] and processes[0].poll() is None
+
+    def test_a_slot_for_which_there_is_no_seat_yet_waits_for_one(
+        self, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        scene = Scene().assembled()
+        self.ready(scene, {0: processes[0].pid, 1: processes[1].pid})
+        scene.crew.resize(1)
+        scene.asked()
+        scene.crew.resize(2)
+        assert len(scene.asked()) == 1, "the seat of the surge"
+        scene.crew.resize(1)
+        scene.crew.resize(2)
+        assert scene.asked() == [], "no seat is free"
+        scene.crew.died(Death(processes[1].pid, signal.SIGTERM))
+        scene.crew.turn(0.0, 0.0)
+        assert len(scene.asked()) == 1 and len(scene.crew.slots) == 2
+
+    def test_a_slot_in_its_backoff_goes_without_a_trace(self) -> None:
+        scene = Scene(max_processes=3).assembled()
+        scene.crew.hired(0, 0)
+        scene.crew.hired(1, 0)
+        scene.crew.resize(1)
+        scene.asked()
+        scene.crew.turn(1e12, 0.0)
+        assert scene.asked() == [0]
+
+    def test_a_relief_for_a_slot_that_goes_is_turned_away_and_who_sent_it_is_told(self) -> None:
+        scene = Scene(max_processes=3).assembled()
+        failed: list[tuple[int, str]] = []
+        scene.crew.relief_failed = lambda post, cause: failed.append((post.slot, cause))
+        assert scene.crew.relieve(1, scene.hiring)
+        scene.crew.resize(1)
+        assert failed == [(1, "its slot is gone")]

@@ -17,6 +17,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 OPTIONS = {
     "--processes": "DOCKET_PROCESSES",
+    "--min-processes": "DOCKET_MIN_PROCESSES",
+    "--max-processes": "DOCKET_MAX_PROCESSES",
+    "--min-ready": "DOCKET_MIN_READY",
     "--concurrency": "DOCKET_CONCURRENCY",
     "--threads": "DOCKET_THREADS",
     "--tasks": "DOCKET_TASKS",
@@ -72,7 +75,10 @@ def test_options_that_are_not_built_do_not_exist(run: Run) -> None:
     ("arguments", "sentence"),
     [
         (["--processes", "0"], "expected --processes to be at least 1, got 0"),
-        (["--processes", "many"], "expected --processes to be a number or auto, got 'many'"),
+        (
+            ["--processes", "many"],
+            "expected --processes to be a number, auto or a range such as 2..8, got 'many'",
+        ),
         (["--concurrency", "0"], "expected --concurrency to be at least 1, got 0"),
         (["--drain-timeout", "soon"], "--drain-timeout: expected a duration such as 30s"),
         (["--boot-timeout", "0"], "expected --boot-timeout to be above zero, got 0s"),
