@@ -107,7 +107,7 @@ class Crew:
             self._hire(post)
 
     def suspects(self, waiting: int) -> None:
-        """So many executions are to be run alone, or are being: each gets a process, but no more than there are slots."""
+        """So many executions are to be run alone, or are being: each gets a process, at most one for each slot."""
         if self._leaving or self._quiet:
             return
         vacant = [post for post in self._sickroom if post.sitting is Sitting.VACANT]
