@@ -17,16 +17,16 @@ FIELDS = ("current", "total", "message", "updated_at")
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
     current: int = 0
     total: int = 100
     message: str | None = None
     updated_at: datetime | None = None
 
 
-def _parse(reply: Sequence[bytes | None]) -> _Known:
+def parse(reply: Sequence[bytes | None]) -> Known:
     current, total, message, updated_at = reply
-    return _Known(
+    return Known(
         0 if current is None else int(current),
         100 if total is None else int(total),
         None if message is None else message.decode(errors="replace"),
@@ -47,7 +47,7 @@ class ProgressView:
         self._docket = docket
         self._key = key
         self._entry = entry
-        self._known = _Known()
+        self._known = Known()
         self._lock = threading.Lock()
         self._refused = False
 
@@ -74,7 +74,7 @@ class ProgressView:
 
     def learn(self, reply: Sequence[bytes | None]) -> None:
         """Takes over what the hash says; replies may come in another order than the reports went."""
-        new = _parse(reply)
+        new = parse(reply)
         with self._lock:
             known_at = self._known.updated_at
             if new.updated_at is None or known_at is None or new.updated_at >= known_at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 from docket import clock
@@ -26,3 +27,14 @@ def test_what_is_not_there_is_told(ask: Answer, docket_name: str) -> None:
     code, out, err = ask("cancel", "nobody")
     assert (code, out) == (4, "")
     assert f"there is no execution 'nobody' in docket '{docket_name}'" in err
+
+
+def test_programs_are_told_what_it_was(ask: Answer, client: Docket) -> None:
+    client.add("trace", key="k")("x")
+    code, out, _ = ask("cancel", "k", "--json")
+    assert (code, json.loads(out)) == (0, {"key": "k", "cancelled": True, "was": "queued"})
+    assert json.loads(ask("cancel", "k", "--json")[1]) == {
+        "key": "k",
+        "cancelled": False,
+        "was": "cancelled",
+    }

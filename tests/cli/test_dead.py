@@ -58,3 +58,15 @@ def test_nothing_is_done_to_all_of_them_by_mistake(ask: Answer, client: Blocking
         code, _, err = ask("dead", verb)
         assert code == 2
         assert "expected keys of dead letters, or --all" in err
+
+
+async def test_programs_are_told_how_many(letters: list[str], ask: Answer, docket: Docket) -> None:
+    code, out, _ = await asyncio.to_thread(ask, "dead", "retry", "one", "never", "--json")
+    assert code == 4
+    assert json.loads(out) == {"docket": docket.name, "asked": 2, "retried": 1}
+    code, out, _ = await asyncio.to_thread(ask, "dead", "purge", "--all", "--json")
+    assert (code, json.loads(out)) == (0, {"docket": docket.name, "asked": 1, "purged": 1})
+    assert json.loads((await asyncio.to_thread(ask, "clear", "--json"))[1]) == {
+        "docket": docket.name,
+        "cleared": 1,
+    }

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from docket import __version__
+from docket.sync import Docket
 from tests.cli.conftest import Answer
 from tests.redis_server import RedisServer
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "cancel",
     "clear",
     "dead",
+    "runs",
     "strike",
     "restore",
     "strikes",
@@ -31,7 +33,9 @@ COMMANDS = {
 CLIENT_COMMANDS = [
     ("snapshot",),
     ("snapshot", "--json"),
+    ("snapshot", "--stats"),
     ("clear",),
+    ("clear", "--json"),
     ("dead", "ls"),
     ("dead", "ls", "--json"),
     ("strike", "trace"),
@@ -43,6 +47,16 @@ CLIENT_COMMANDS = [
     ("tasks", "trace"),
     ("tasks", "fail"),
     ("tasks", "sleep"),
+    ("tasks", "trace", "--json"),
+]
+
+COMMANDS_ABOUT_ONE = [
+    ("cancel", "nobody"),
+    ("watch", "nobody"),
+    ("runs", "show", "nobody"),
+    ("dead", "show", "nobody"),
+    ("dead", "retry", "nobody"),
+    ("dead", "purge", "nobody"),
 ]
 
 
@@ -133,6 +147,118 @@ def test_every_command_works_on_a_server_of_our_own(
     code, told, line = invoke(*command, "--url", url)
     assert (code, line) == (0, "")
     assert told
+
+
+@pytest.mark.parametrize("command", COMMANDS_ABOUT_ONE)
+def test_what_is_not_there_is_exit_4_on_a_server_of_our_own_too(
+    invoke: Answer, command: tuple[str, ...], short_folder: Path
+) -> None:
+    code, _, line = invoke(*command, "--url", f"memory://{short_folder.name}")
+    assert code == 4
+    assert line == "" or line.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [*CLIENT_COMMANDS, *COMMANDS_ABOUT_ONE, ("worker",)])
+def test_every_help_tells_the_exit_codes(invoke: Answer, command: tuple[str, ...]) -> None:
+    told = " ".join(invoke(*command, "--help", COLUMNS="200")[1].split())
+    assert "Exit codes: 0 " in told or "Exits with 0 " in told
+
+
+@pytest.mark.parametrize(
+    "command", [*CLIENT_COMMANDS, ("dead", "retry", "--all"), ("dead", "purge", "--all")]
+)
+def test_every_client_command_can_answer_a_program(ask: Answer, command: tuple[str, ...]) -> None:
+    words = [word for word in command if word not in ("--json", "--stats")]
+    code, told, line = ask(*words, "--json")
+    assert (code, line) == (0, "")
+    json.loads(told)
+    ask("restore", "trace")
+    ask("clear")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [
+        (("snapshto",), "Did you mean 'snapshot'?"),
+        (("dead", "retri"), "Did you mean 'retry'?"),
+        (("snapshot", "--jso"), "--json"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_right_one(
+    invoke: Answer, arguments: tuple[str, ...], suggestion: str
+) -> None:
+    code, _, line = invoke(*arguments)
+    assert code == 2
+    assert suggestion in line
+
+
+@pytest.mark.parametrize("name", ["shopp", "shop"])
+@pytest.mark.parametrize(
+    "command", [("snapshot",), ("workers", "ls"), ("dead", "ls"), ("strikes",), ("workers", "for-task", "x")]
+)
+def test_an_empty_list_of_a_mistyped_docket_names_the_right_one(
+    invoke: Answer, command: tuple[str, ...], name: str, own_redis: RedisServer
+) -> None:
+    invoke("tasks", "trace", DOCKET_NAME="shop", DOCKET_URL=own_redis.url)
+    invoke("clear", DOCKET_NAME="shop", DOCKET_URL=own_redis.url)
+    code, told, line = invoke(*command, "--json", DOCKET_NAME=name, DOCKET_URL=own_redis.url)
+    assert code == 0
+    json.loads(told)
+    expected = "docket: nothing was ever done with a docket named 'shopp' there; did you mean 'shop'?\n"
+    assert line == (expected if name == "shopp" else "")
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS_ABOUT_ONE if one[1] not in ("retry", "purge")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("shopp", "'shopp': nothing was ever done with a docket named 'shopp' there; did you mean 'shop'?"),
+        ("elsewhere", "nothing was ever done with a docket named 'elsewhere' there, but with 'shop'"),
+        ("shop", "in docket 'shop'"),
+    ],
+)
+def test_what_is_not_found_in_an_unused_docket_is_explained(
+    invoke: Answer, command: tuple[str, ...], name: str, words: str, own_redis: RedisServer
+) -> None:
+    invoke("tasks", "trace", DOCKET_NAME="shop", DOCKET_URL=own_redis.url)
+    code, told, line = invoke(*command, DOCKET_NAME=name, DOCKET_URL=own_redis.url)
+    assert (code, told) == (4, "")
+    assert line.endswith(f"{words}\n") and line.count("\n") == 1
+
+
+def test_a_shell_can_be_taught_to_complete(run: Answer) -> None:
+    code, told, _ = run("--show-completion", "bash")
+    assert code == 0
+    assert "_DOCKET_COMPLETE=complete_bash" in told
+
+
+def _completed(run: Answer, line: str, **environment: str) -> list[str]:
+    words = line.split(" ")
+    code, told, trouble = run(
+        COMP_WORDS=line, COMP_CWORD=str(len(words) - 1), _DOCKET_COMPLETE="complete_bash", **environment
+    )
+    assert (code, trouble) == (0, "")
+    return told.split()
+
+
+def test_names_of_tasks_and_keys_of_dead_letters_are_completed(
+    run: Answer, client: Docket, redis_server: RedisServer, docket_name: str
+) -> None:
+    client.add("nobody_knows_it", key="lost-1")()
+    where = {"DOCKET_URL": redis_server.url, "DOCKET_NAME": docket_name}
+    assert run("worker", "--until-finished", **where)[0] == 0
+    assert _completed(run, "docket workers for-task tr", **where) == ["trace"]
+    assert set(_completed(run, "docket strike ", **where)) == {"trace", "fail", "sleep"}
+    assert _completed(run, "docket dead show l", **where) == ["lost-1"]
+    there = f"--url {redis_server.url} --docket {docket_name}"
+    assert _completed(run, f"docket dead retry {there} lo") == ["lost-1"]
+    assert _completed(run, "docket dead show l", DOCKET_URL="redis://localhost:1") == []
+    client.purge_dead()
+
+
+def test_completing_starts_no_server(run: Answer, short_folder: Path) -> None:
+    assert _completed(run, "docket strike t", DOCKET_URL=f"embedded://{short_folder}/data") == []
+    assert not (short_folder / "data").exists()
 
 
 def test_an_embedded_docket_is_there_again_for_the_next_command(run: Answer, short_folder: Path) -> None:

@@ -118,3 +118,59 @@ def test_a_reader_that_goes_away_is_no_error(client: Docket, redis_url: str, doc
     os.close(writing)
     assert "Traceback" not in done.stderr
     client.clear()
+
+
+def test_statistics_count_what_each_task_has_to_do(
+    ask: Answer, client: Docket, start: Callable[..., Running], shop: Path, tmp_path: Path
+) -> None:
+    worker = start("worker", "--tasks", "shop:tasks", "--concurrency", "1", "--until-finished")
+    client.add("hold", key="held")(str(tmp_path / "go"))
+    worker.says("hold(...){held}")
+    long_ago = clock.now() - timedelta(hours=2)
+    client.add("trace", when=long_ago, key="oldest")("x")
+    client.add("trace", when=clock.now() - timedelta(hours=1), key="old")("x")
+    client.add("trace", when=clock.now() + timedelta(hours=1), key="later")("x")
+
+    trace, hold = data(ask)["tasks"]  # type: ignore[misc]
+    counted = ("total", "running", "queued", "scheduled", "overdue", "dead")
+    assert [trace[name] for name in counted] == [3, 0, 2, 1, 2, 0]
+    assert [hold[name] for name in counted] == [1, 1, 0, 0, 0, 0]
+    assert trace["oldest_overdue"] == trace["oldest_queued"] == long_ago.isoformat()
+    assert 7200 <= trace["oldest_overdue_s"] < 7300
+    assert hold["oldest_overdue"] is None and hold["oldest_overdue_s"] is None
+
+    assert "Oldest Overdue" not in ask("snapshot")[1]
+    told = ask("snapshot", "--stats")[1]
+    for column in ("Function", "Total", "Running", "Queued", "Scheduled", "Overdue", "Oldest Queued"):
+        assert column in told
+    assert "(2h ago)" in told or "(2h1s ago)" in told
+    client.cancel("later")
+    (tmp_path / "go").touch()
+    assert worker.ends() == 0
+
+
+def test_what_nobody_has_promoted_is_overdue_too(ask: Answer, client: Docket) -> None:
+    client.add("trace", when=clock.now() + timedelta(milliseconds=1), key="k")("x")
+    while clock.now() < client.snapshot().future[0].when:
+        pass
+    (trace,) = data(ask)["tasks"]  # type: ignore[misc]
+    assert (trace["scheduled"], trace["queued"], trace["overdue"]) == (1, 0, 1)
+    client.clear()
+
+
+def test_work_without_a_function_can_be_pointed_out(
+    ask: Answer, client: Docket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "known.py").write_text("async def ship(): ...\ntasks = [ship]\n")
+    monkeypatch.chdir(tmp_path)
+    client.add("ship")()
+    client.add("trace")("x")
+    client.add("renamed_since")()
+    assert "unknown_tasks" not in data(ask)
+    code, told, _ = ask("snapshot", "--tasks", "known:tasks")
+    assert code == 0
+    assert "Not among the given tasks: renamed_since\n" in told
+    assert json.loads(ask("snapshot", "--tasks", "known:tasks", "--json")[1])["unknown_tasks"] == [
+        "renamed_since"
+    ]
+    client.clear()

@@ -27,6 +27,7 @@ BORDERS: dict[tuple[str, str], str] = {
         "runtime/docket_runtime/worker.py",
         "Worker._fly",
     ): "one round: the other executions of this worker go on",
+    ("tasks_sdk/docket/cli/runs.py", "_result"): "what a task raised, raised again",
     ("tasks_sdk/docket/annotations.py", "Logged.show"): "a user's repr()",
     ("tasks_sdk/docket/annotations.py", "_evaluated"): "a user's annotations, evaluated",
     ("tasks_sdk/docket/logs.py", "_shown"): "a user's str()",

@@ -8,24 +8,34 @@ import typer
 
 from docket import scheduling
 from docket.cli import options
-from docket.cli.printing import printable
-from docket.cli.session import leave, opened
+from docket.cli.printing import printable, report
+from docket.cli.session import EXIT_CODES_OF_ONE as EPILOG
+from docket.cli.session import not_found, opened
 
-NOT_FOUND = 4
+__all__ = ["EPILOG", "Key", "cancel"]
 
 Key = Annotated[str, typer.Argument(help="Key of the execution.", metavar="KEY")]
 
 
-def cancel(key: Key, docket: options.Docket = options.NAME, url: options.URL = options.WHERE) -> None:
+def cancel(
+    key: Key,
+    docket: options.Docket = options.NAME,
+    url: options.URL = options.WHERE,
+    as_json: options.AsJSON = False,
+) -> None:
     """Cancel one execution, waiting or running.
 
-    What has ended already is left alone. Exit code 4 if there is no such execution.
+    What has ended already is left alone.
     """
     with opened(docket, url) as it:
         before = it.store.perform(scheduling.cancel(it.keys, key))
-    if before is None:
-        leave(f"there is no execution '{printable(key)}' in docket '{printable(docket)}'", NOT_FOUND)
-    if before in ("scheduled", "queued", "running"):
-        typer.echo(f"Cancelled '{printable(key)}', which was {before}")
-    else:
-        typer.echo(f"'{printable(key)}' had ended already: {before}")
+        if before is None:
+            not_found(f"execution '{printable(key)}'", it)
+    cancelled = before in ("scheduled", "queued", "running")
+    report(
+        f"Cancelled '{printable(key)}', which was {before}"
+        if cancelled
+        else f"'{printable(key)}' had ended already: {before}",
+        {"key": key, "cancelled": cancelled, "was": before},
+        as_json,
+    )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import typer
-
 from docket.cli import options
-from docket.cli.printing import printable
+from docket.cli.printing import printable, report
+from docket.cli.session import EXIT_CODES as EPILOG
 from docket.cli.session import opened
 
+__all__ = ["EPILOG", "clear"]
 
-def clear(docket: options.Docket = options.NAME, url: options.URL = options.WHERE) -> None:
+
+def clear(
+    docket: options.Docket = options.NAME, url: options.URL = options.WHERE, as_json: options.AsJSON = False
+) -> None:
     """Cancel everything that waits, due or scheduled.
 
     What runs goes on, and dead letters stay.
     """
     with opened(docket, url) as it:
         cleared = it.clear()
-    typer.echo(f"Cleared {cleared} tasks from docket '{printable(docket)}'")
+    report(
+        f"Cleared {cleared} tasks from docket '{printable(docket)}'",
+        {"docket": docket, "cleared": cleared},
+        as_json,
+    )

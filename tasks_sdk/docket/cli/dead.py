@@ -11,19 +11,33 @@ from rich.table import Table
 
 from docket import clock
 from docket.cli import options, printing
-from docket.cli.cancel import NOT_FOUND
-from docket.cli.session import USAGE, leave, opened
+from docket.cli.completion import of_dead_keys
+from docket.cli.session import (
+    EXIT_CODES,
+    EXIT_CODES_OF_ONE,
+    NOT_FOUND,
+    USAGE,
+    leave,
+    not_found,
+    opened,
+    remark_if_unused,
+)
 from docket.sync import Docket, Execution
 
-app = typer.Typer(help="Look at dead letters, try them again, forget them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at dead letters, try them again, forget them.", no_args_is_help=True, rich_markup_mode=None
+)
 
 _COLUMNS = ("Set aside", "Function", "Key", "Crashes", "Cause")
 
-Keys = Annotated[list[str] | None, typer.Argument(help="Keys of dead letters.", metavar="[KEY]...")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Argument(help="Keys of dead letters.", metavar="[KEY]...", autocompletion=of_dead_keys),
+]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 
 
-@app.command("ls")
+@app.command("ls", epilog=EXIT_CODES)
 def ls(
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
@@ -32,34 +46,40 @@ def ls(
     """List the dead letters, the oldest first."""
     with opened(docket, url) as it:
         letters = it.dead_letters()
-    if as_json:
-        printing.print_json([_as_data(letter) for letter in letters])
-        return
-    title = f"Dead letters of docket '{docket}'"
-    if not letters:
-        printing.show(f"{printing.printable(title)}: none")
-        return
-    printing.show(table(title, letters, clock.now()))
+        if not letters:
+            remark_if_unused(it)
+    now = clock.now()
+    printing.listing(
+        f"Dead letters of docket '{docket}'",
+        letters,
+        as_json,
+        columns=_COLUMNS,
+        row=lambda letter: _row(letter, now),
+        data=_as_data,
+    )
 
 
 def table(title: str, letters: Iterable[Execution], now: datetime) -> Table:
     """One row for each dead letter, with its cause."""
-    rows = [
-        (
-            printing.clock_time(letter.completed_at, now),
-            letter.function_name,
-            letter.key,
-            str(letter.crashes),
-            letter.error or "",
-        )
-        for letter in letters
-    ]
-    return printing.table(title, _COLUMNS, rows)
+    return printing.table(title, _COLUMNS, [_row(letter, now) for letter in letters])
 
 
-@app.command("show")
+def _row(letter: Execution, now: datetime) -> tuple[str, ...]:
+    return (
+        printing.clock_time(letter.completed_at, now),
+        letter.function_name,
+        letter.key,
+        str(letter.crashes),
+        letter.error or "",
+    )
+
+
+@app.command("show", epilog=EXIT_CODES_OF_ONE)
 def show(
-    key: Annotated[str, typer.Argument(help="Key of the dead letter.", metavar="KEY")],
+    key: Annotated[
+        str,
+        typer.Argument(help="Key of the dead letter.", metavar="KEY", autocompletion=of_dead_keys),
+    ],
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
     as_json: options.AsJSON = False,
@@ -67,50 +87,49 @@ def show(
     """Show one dead letter. Its arguments stay unread: they may be what is wrong with it."""
     with opened(docket, url) as it:
         found = [letter for letter in it.dead_letters() if letter.key == key]
-    if not found:
-        leave(
-            f"there is no dead letter '{printing.printable(key)}' in docket '{printing.printable(docket)}'",
-            NOT_FOUND,
-        )
-    data = _as_data(found[0])
-    if as_json:
-        printing.print_json(data)
-        return
-    printing.show(
-        *(f"{name}: {printing.printable(str(value))}" for name, value in data.items() if value is not None)
-    )
+        if not found:
+            not_found(f"dead letter '{printing.printable(key)}'", it)
+    printing.details(_as_data(found[0]), as_json)
 
 
-@app.command("retry")
+@app.command("retry", epilog=EXIT_CODES_OF_ONE)
 def retry(
     keys: Keys = None,
     everything: All = False,
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
+    as_json: options.AsJSON = False,
 ) -> None:
     """Put dead letters back in line, with a clean record."""
     with opened(docket, url) as it:
         chosen = _chosen(it, keys, everything)
         retried = sum(it.retry_dead(key) for key in chosen)
-    typer.echo(
-        f"Put {retried} of {len(chosen)} dead letters back in line in docket '{printing.printable(docket)}'"
+    printing.report(
+        f"Put {retried} of {len(chosen)} dead letters back in line in docket '{printing.printable(docket)}'",
+        {"docket": docket, "asked": len(chosen), "retried": retried},
+        as_json,
     )
     if retried < len(chosen):
         raise typer.Exit(NOT_FOUND)
 
 
-@app.command("purge")
+@app.command("purge", epilog=EXIT_CODES_OF_ONE)
 def purge(
     keys: Keys = None,
     everything: All = False,
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
+    as_json: options.AsJSON = False,
 ) -> None:
     """Forget dead letters."""
     with opened(docket, url) as it:
         chosen = _chosen(it, keys, everything)
         purged = it.purge_dead(chosen)
-    typer.echo(f"Purged {purged} of {len(chosen)} dead letters from docket '{printing.printable(docket)}'")
+    printing.report(
+        f"Purged {purged} of {len(chosen)} dead letters from docket '{printing.printable(docket)}'",
+        {"docket": docket, "asked": len(chosen), "purged": purged},
+        as_json,
+    )
     if purged < len(chosen):
         raise typer.Exit(NOT_FOUND)
 

@@ -13,16 +13,20 @@ from docket.settings import DEFAULT_NAME, DEFAULT_URL
 
 DURATIONS = "Durations: 30s, 250ms, 1.5s, 5m, 1h30m, 05:30 (minutes and seconds), or plain seconds."
 
-Docket = Annotated[str, typer.Option(envvar="DOCKET_NAME", help="Name of the docket.", metavar="NAME")]
+Docket = Annotated[
+    str, typer.Option("--docket", "-d", envvar="DOCKET_NAME", help="Name of the docket.", metavar="NAME")
+]
 URL = Annotated[
     str,
     typer.Option(
+        "--url",
+        "-u",
         envvar="DOCKET_URL",
         help="Where its Redis is: redis://, rediss://, unix://, memory://name or embedded:///folder.",
         metavar="URL",
     ),
 ]
-AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 NAME, WHERE = DEFAULT_NAME, DEFAULT_URL
 """What the options `Docket` and `URL` are when nobody says anything."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +18,47 @@ _UNBOUNDED = 100_000
 """Columns of a pipe or a file: a key that is cut cannot be searched for."""
 
 _SECOND = timedelta(seconds=1)
+
+T = TypeVar("T")
+
+
+def listing(
+    title: str,
+    items: Sequence[T],
+    as_json: bool,
+    *,
+    columns: Sequence[str],
+    row: Callable[[T], Sequence[str]],
+    data: Callable[[T], object],
+) -> None:
+    """What every list looks like: an array of JSON, or one line that says there is none, or a table."""
+    if as_json:
+        print_json([data(item) for item in items])
+    elif not items:
+        show(f"{printable(title)}: none")
+    else:
+        show(table(title, columns, [row(item) for item in items]))
+
+
+def details(data: Mapping[str, object], as_json: bool, lines: Mapping[str, str] | None = None) -> None:
+    """What everything about one thing looks like: an object of JSON, or a line for each name that has a value.
+
+    `lines`: what people read instead of the data, where that needs other words.
+    """
+    if as_json:
+        print_json(data)
+        return
+    texts = lines or {name: "" if value is None else str(value) for name, value in data.items()}
+    wide = max(len(name) for name in texts) + 1
+    show(*(f"{name + ':':{wide}} {printable(text)}" for name, text in texts.items() if text))
+
+
+def report(sentence: str, data: Mapping[str, object], as_json: bool) -> None:
+    """What a verb says of what it did."""
+    if as_json:
+        print_json(data)
+    else:
+        typer.echo(sentence)
 
 
 def show(*lines: Table | str) -> None:

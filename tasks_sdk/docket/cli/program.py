@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import typer
 
-from docket.cli import cancel, clear, dead, snapshot, strikes, tasks, version, watch, worker, workers
+from docket.cli import (
+    cancel,
+    clear,
+    dead,
+    runs,
+    session,
+    snapshot,
+    strikes,
+    tasks,
+    version,
+    watch,
+    worker,
+    workers,
+)
+
+HELP = f"""Run Python functions in the background, now or later, over Redis.
+
+{session.EXIT_CODES_OF_ONE} (worker and watch have more)
+"""
 
 app = typer.Typer(
-    help="Run Python functions in the background, now or later, over Redis.",
+    help=HELP,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     # A traceback with local variables would print what no log should hold: passwords, arguments of tasks.
     pretty_exceptions_show_locals=False,
 )
 
 
-@app.callback()
-def _program() -> None:  # pyright: ignore[reportUnusedFunction]
-    """Run Python functions in the background, now or later, over Redis."""
+@app.callback(help=HELP)
+def _program() -> None: ...  # pyright: ignore[reportUnusedFunction]
 
 
 app.command("worker", epilog=worker.EPILOG)(worker.worker)
-app.command("snapshot")(snapshot.snapshot)
+app.command("snapshot", epilog=snapshot.EPILOG)(snapshot.snapshot)
 app.command("watch", epilog=watch.EPILOG)(watch.watch)
-app.command("cancel")(cancel.cancel)
-app.command("clear")(clear.clear)
+app.command("cancel", epilog=cancel.EPILOG)(cancel.cancel)
+app.command("clear", epilog=clear.EPILOG)(clear.clear)
 app.command("strike", epilog=strikes.EPILOG)(strikes.strike)
 app.command("restore", epilog=strikes.EPILOG)(strikes.restore)
-app.command("strikes")(strikes.strikes)
+app.command("strikes", epilog=session.EXIT_CODES)(strikes.strikes)
+app.add_typer(runs.app, name="runs")
 app.add_typer(workers.app, name="workers")
 app.add_typer(dead.app, name="dead")
 app.add_typer(tasks.app, name="tasks")

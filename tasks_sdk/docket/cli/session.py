@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
 from redis.exceptions import RedisError
 
+from docket.cli.neighbours import hint, suspicion
+from docket.cli.printing import printable
 from docket.errors import BadURL, DocketError
 from docket.store.connect import hide_password
 from docket.sync import Docket
+from docket_supervisor.loading import LoadFailed, load
 
-FAILED, USAGE, IMPORT_FAILED = 1, 2, 3
+FAILED, USAGE, IMPORT_FAILED, NOT_FOUND = 1, 2, 3, 4
+
+EXIT_CODES = "Exit codes: 0 done · 1 Redis could not be reached, or refused · 2 usage"
+EXIT_CODES_OF_ONE = f"{EXIT_CODES} · 4 not found"
+"""For commands that are about one thing, which may not be there."""
 
 
 def leave(sentence: object, code: int) -> NoReturn:
     typer.echo(f"docket: {sentence}", err=True)
     raise typer.Exit(code)
+
+
+def not_found(what: str, docket: Docket) -> NoReturn:
+    """Ends the program with 4. `what`: "execution 'k'"."""
+    more = hint(docket)
+    sentence = f"there is no {what} in docket '{printable(docket.name)}'"
+    leave(f"{sentence}: {more}" if more else sentence, NOT_FOUND)
+
+
+def remark_if_unused(docket: Docket) -> None:
+    """For lists that came out empty: whoever mistyped the name is told so, beside the list. It is no error."""
+    if more := suspicion(docket):
+        typer.echo(f"docket: {more}", err=True)
 
 
 @contextmanager
@@ -37,3 +57,13 @@ def opened(name: str, url: str) -> Generator[Docket]:
         leave(error, FAILED)
     except RedisError as error:
         leave(f"Redis at {hide_password(url)} refused: {error}", FAILED)
+
+
+def registering(docket: Docket, references: Sequence[str]) -> None:
+    """These `module:collection` are known to the docket. The program ends with 3 if they cannot be imported."""
+    try:
+        load(references, ".")
+        for reference in references:
+            docket.register_collection(reference)
+    except (LoadFailed, TypeError, ValueError) as error:
+        leave(error, IMPORT_FAILED)

@@ -5,28 +5,67 @@ No argument of a task is unpickled for it, so neither an unknown task nor a host
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from docket.cli import dead, options, printing
-from docket.cli.session import opened
+from docket.cli.session import EXIT_CODES, IMPORT_FAILED, opened, registering, remark_if_unused
 from docket.execution import ExecutionState
 from docket.snapshot import DocketSnapshot
+from docket.statistics import TaskStatistics, per_task
 from docket.sync import Execution
 
+EPILOG = f"""\b
+Overdue is what waits although its moment has come.
+
+\b
+{EXIT_CODES}
+{IMPORT_FAILED} --tasks failed to import"""
+
+Stats = Annotated[bool, typer.Option("--stats", help="Show how much of each task waits, runs or is overdue.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tasks",
+        help="Point out work for which there is no function among these; repeatable.",
+        metavar="MODULE:COLLECTION",
+    ),
+]
+
 _COLUMNS = ("When", "Function", "Key", "State", "Worker", "Started")
+
+_STATISTICS = (
+    "Function",
+    "Total",
+    "Running",
+    "Queued",
+    "Scheduled",
+    "Overdue",
+    "Dead",
+    "Oldest Queued",
+    "Latest Queued",
+    "Oldest Overdue",
+)
 
 
 def snapshot(
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
+    stats: Stats = False,
+    tasks: Tasks = None,
     as_json: options.AsJSON = False,
 ) -> None:
     """Show everything that waits, runs or was set aside."""
     with opened(docket, url) as it:
+        registering(it, tasks or ())
         taken = it.snapshot()
-    counts = _counts(taken)
+        counts, by_task = _counts(taken), per_task(taken)
+        unknown = [each.task for each in by_task if each.task not in it.tasks] if tasks else None
+        if not (by_task or taken.workers):
+            remark_if_unused(it)
     if as_json:
-        printing.print_json(_as_data(docket, taken, counts))
+        printing.print_json(_as_data(docket, taken, counts, by_task, unknown))
         return
     lines: list[Any] = [
         f"Docket '{printing.printable(docket)}' as of {taken.taken.astimezone():%Y-%m-%d %H:%M:%S}",
@@ -37,6 +76,10 @@ def snapshot(
         lines.append(printing.table("", _COLUMNS, rows))
     if taken.dead:
         lines.append(dead.table("Dead letters", taken.dead, taken.taken))
+    if stats and by_task:
+        lines.append(printing.table("Tasks", _STATISTICS, [_statistics_row(each, taken) for each in by_task]))
+    if unknown:
+        lines.append(printing.printable(f"Not among the given tasks: {', '.join(unknown)}"))
     printing.show(*lines)
 
 
@@ -65,7 +108,40 @@ def _row(execution: Execution, taken: DocketSnapshot[Execution]) -> tuple[str, .
     )
 
 
-def _as_data(name: str, taken: DocketSnapshot[Execution], counts: dict[str, int]) -> dict[str, Any]:
+def _statistics_row(each: TaskStatistics, taken: DocketSnapshot[Execution]) -> tuple[str, ...]:
+    counts = (each.total, each.running, each.queued, each.scheduled, each.overdue, each.dead)
+    moments = (each.oldest_queued, each.latest_queued, each.oldest_overdue)
+    return (
+        each.task,
+        *map(str, counts),
+        *(printing.clock_time(moment, taken.taken) for moment in moments),
+    )
+
+
+def _statistics_as_data(each: TaskStatistics, taken: DocketSnapshot[Execution]) -> dict[str, Any]:
+    late = None if each.oldest_overdue is None else taken.taken - each.oldest_overdue
+    return {
+        "task": each.task,
+        "total": each.total,
+        "running": each.running,
+        "queued": each.queued,
+        "scheduled": each.scheduled,
+        "overdue": each.overdue,
+        "dead": each.dead,
+        "oldest_queued": printing.iso(each.oldest_queued),
+        "latest_queued": printing.iso(each.latest_queued),
+        "oldest_overdue": printing.iso(each.oldest_overdue),
+        "oldest_overdue_s": None if late is None else late.total_seconds(),
+    }
+
+
+def _as_data(
+    name: str,
+    taken: DocketSnapshot[Execution],
+    counts: dict[str, int],
+    by_task: list[TaskStatistics],
+    unknown: list[str] | None,
+) -> dict[str, Any]:
     return {
         "docket": name,
         "taken": printing.iso(taken.taken),
@@ -73,7 +149,9 @@ def _as_data(name: str, taken: DocketSnapshot[Execution], counts: dict[str, int]
         "running": [_execution_as_data(execution) for execution in taken.running],
         "future": [_execution_as_data(execution) for execution in taken.future],
         "dead": [_execution_as_data(execution) for execution in taken.dead],
+        "tasks": [_statistics_as_data(each, taken) for each in by_task],
         "workers": [worker.name for worker in taken.workers],
+        **({} if unknown is None else {"unknown_tasks": unknown}),
     }
 
 

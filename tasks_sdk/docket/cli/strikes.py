@@ -7,15 +7,24 @@ from typing import Annotated, Any
 import typer
 
 from docket import clock
-from docket.cli import options, printing
-from docket.cli.session import USAGE, leave, opened
-from docket.cli.values import EPILOG as EPILOG
+from docket.cli import options, printing, values
+from docket.cli.completion import of_tasks
+from docket.cli.session import EXIT_CODES, USAGE, leave, opened, remark_if_unused
 from docket.cli.values import parse_pair, parse_value
 from docket.strikelist import Operator, Strike, StrikeInstruction
 
+EPILOG = f"""\b
+{values.EPILOG}
+
+\b
+{EXIT_CODES}"""
+
 _COLUMNS = ("Function", "Parameter", "Operator", "Value", "Effect", "Since")
 
-Function = Annotated[str, typer.Argument(help="Name of the task; * for all.", metavar="[FUNCTION]")]
+Function = Annotated[
+    str,
+    typer.Argument(help="Name of the task; * for all.", metavar="[FUNCTION]", autocompletion=of_tasks),
+]
 Parameter = Annotated[
     str, typer.Argument(help="Which argument is compared; * for the whole task.", metavar="[PARAMETER]")
 ]
@@ -32,6 +41,7 @@ def strike(
     hold: Hold = False,
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
+    as_json: options.AsJSON = False,
 ) -> None:
     """Let calls no longer run: all of a task, or those with such an argument.
 
@@ -40,7 +50,11 @@ def strike(
     rule = _rule(function, parameter, operator, value)
     with opened(docket, url) as it:
         it.strike(rule.function, rule.parameter, rule.operator, rule.value, hold=hold)
-    typer.echo(f"{'Holding' if hold else 'Striking'} {printing.printable(str(rule))}")
+    printing.report(
+        f"{'Holding' if hold else 'Striking'} {printing.printable(str(rule))}",
+        {**_words(rule), "hold": hold},
+        as_json,
+    )
 
 
 def restore(
@@ -50,13 +64,18 @@ def restore(
     value: Value = None,
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
+    as_json: options.AsJSON = False,
 ) -> None:
     """Let calls run again that were struck in the same words. What was held goes on."""
     rule = _rule(function, parameter, operator, value)
     with opened(docket, url) as it:
         found = it.restore(rule.function, rule.parameter, rule.operator, rule.value)
     words = printing.printable(str(rule))
-    typer.echo(f"Restoring {words}" if found else f"Nothing to restore: no strike says {words}")
+    printing.report(
+        f"Restoring {words}" if found else f"Nothing to restore: no strike says {words}",
+        {**_words(rule), "restored": found},
+        as_json,
+    )
 
 
 def strikes(
@@ -68,26 +87,24 @@ def strikes(
     with opened(docket, url) as it:
         it.wait_for_strikes_loaded()
         rules = list(it.strike_list)
-    if as_json:
-        printing.print_json([_as_data(rule) for rule in rules])
-        return
-    title = f"Strikes of docket '{docket}'"
-    if not rules:
-        printing.show(f"{printing.printable(title)}: none")
-        return
+        if not rules:
+            remark_if_unused(it)
     now = clock.now()
-    rows = [
-        (
+    printing.listing(
+        f"Strikes of docket '{docket}'",
+        rules,
+        as_json,
+        columns=_COLUMNS,
+        row=lambda rule: (
             rule.function or "*",
             rule.parameter or "*",
             str(rule.operator) if rule.parameter else "",
             rule.shown_value if rule.parameter else "",
             "held" if rule.hold else "skipped",
             printing.clock_time(rule.since, now),
-        )
-        for rule in rules
-    ]
-    printing.show(printing.table(title, _COLUMNS, rows))
+        ),
+        data=_as_data,
+    )
 
 
 def _rule(function: str, parameter: str, operator: str, value: str | None) -> StrikeInstruction:
@@ -102,7 +119,7 @@ def _rule(function: str, parameter: str, operator: str, value: str | None) -> St
         leave(error, USAGE)
 
 
-def _as_data(rule: Strike) -> dict[str, Any]:
+def _words(rule: StrikeInstruction) -> dict[str, Any]:
     plain = rule.value is None or isinstance(rule.value, bool | int | float | str)
     return {
         "function": rule.function,
@@ -110,6 +127,8 @@ def _as_data(rule: Strike) -> dict[str, Any]:
         "operator": str(rule.operator) if rule.parameter else None,
         "value": rule.value if plain else rule.shown_value,
         "type": type(rule.value).__qualname__ if rule.parameter else None,
-        "hold": rule.hold,
-        "since": printing.iso(rule.since),
     }
+
+
+def _as_data(rule: Strike) -> dict[str, Any]:
+    return {**_words(rule), "hold": rule.hold, "since": printing.iso(rule.since)}

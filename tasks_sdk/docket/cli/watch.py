@@ -19,14 +19,16 @@ from rich.text import Text
 
 from docket.cli import options
 from docket.cli.printing import printable
-from docket.cli.session import leave, opened
+from docket.cli.session import NOT_FOUND, leave, not_found, opened
 from docket.errors import ResultUnavailable
 from docket.events import ExecutionEvent, ProgressEvent, StateEvent
 from docket.states import ExecutionState
 
-EPILOG = "Exits with 0 if it has completed, 1 if it has failed, 3 if it was cancelled, 4 if there is no such execution."
+EPILOG = (
+    "Exits with 0 if it has completed, 1 if it has failed, 3 if it was cancelled, 4 if there is no such execution; "
+    "1 also if Redis could not be reached, 2 on wrong usage, 130 if interrupted."
+)
 
-NOT_FOUND = 4
 INTERRUPTED = 130
 _EXIT_CODES = {ExecutionState.COMPLETED: 0, ExecutionState.FAILED: 1, ExecutionState.CANCELLED: 3}
 
@@ -44,7 +46,7 @@ def watch(
     with opened(docket, url) as it:
         execution = it.get_execution(key)
         if execution is None:
-            leave(f"there is no execution '{printable(key)}' in docket '{printable(docket)}'", NOT_FOUND)
+            not_found(f"execution '{printable(key)}'", it)
         events = execution.subscribe()
         try:
             with _as_json() if as_json else _for_people() as show:

@@ -9,7 +9,8 @@ import typer
 
 from docket import clock
 from docket.cli import options, printing
-from docket.cli.session import USAGE, leave, opened
+from docket.cli.completion import of_tasks
+from docket.cli.session import EXIT_CODES, USAGE, leave, opened, remark_if_unused
 from docket.snapshot import WorkerInfo
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
+@app.callback(epilog=EXIT_CODES)
 def workers(
     context: typer.Context,
     docket: options.Docket = options.NAME,
@@ -37,7 +38,7 @@ def workers(
             leave(f"expected {option} behind {context.invoked_subcommand}, not before it", USAGE)
 
 
-@app.command("ls")
+@app.command("ls", epilog=EXIT_CODES)
 def ls(
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
@@ -46,12 +47,14 @@ def ls(
     """List all of them."""
     with opened(docket, url) as it:
         alive = it.workers()
+        if not alive:
+            remark_if_unused(it)
     _show(alive, f"Workers of docket '{docket}'", as_json)
 
 
-@app.command("for-task")
+@app.command("for-task", epilog=EXIT_CODES)
 def for_task(
-    task: Annotated[str, typer.Argument(help="Name of the task.", metavar="TASK")],
+    task: Annotated[str, typer.Argument(help="Name of the task.", metavar="TASK", autocompletion=of_tasks)],
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
     as_json: options.AsJSON = False,
@@ -59,28 +62,26 @@ def for_task(
     """List those that can run a task."""
     with opened(docket, url) as it:
         able = it.task_workers(task)
+        if not able:
+            remark_if_unused(it)
     _show(able, f"Workers of docket '{docket}' that can run {task}", as_json)
 
 
 def _show(workers: Sequence[WorkerInfo], title: str, as_json: bool) -> None:
-    ordered = sorted(workers, key=lambda worker: (worker.name, worker.worker_id))
-    if as_json:
-        printing.print_json([_as_data(worker) for worker in ordered])
-        return
-    if not ordered:
-        printing.show(f"{printing.printable(title)}: none")
-        return
     now = clock.now()
-    rows = [
-        (
+    printing.listing(
+        title,
+        sorted(workers, key=lambda worker: (worker.name, worker.worker_id)),
+        as_json,
+        columns=("Name", "Last Seen", "Slots", "Tasks"),
+        row=lambda worker: (
             worker.name,
             printing.clock_time(worker.last_seen, now),
             str(worker.concurrency),
             ", ".join(sorted(worker.tasks)),
-        )
-        for worker in ordered
-    ]
-    printing.show(printing.table(title, ("Name", "Last Seen", "Slots", "Tasks"), rows))
+        ),
+        data=_as_data,
+    )
 
 
 def _as_data(worker: WorkerInfo) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""What the shell can complete: names of tasks that a worker ever knew, keys of dead letters.
+
+Each is one command to Redis. Where that would take longer than a keystroke (a Redis that is away, a server that would
+have to be started) nothing is completed, and nothing is said.
+"""
+
+from __future__ import annotations
+
+import os
+
+import typer
+from redis.exceptions import RedisError
+
+from docket.errors import DocketError
+from docket.settings import DEFAULT_NAME, DEFAULT_URL
+from docket.store.blocking import BlockingStore
+from docket.store.connect import OWN_SCHEMES, check, resolve
+from docket.store.keys import Keys
+from docket.store.requests import Argument, read
+
+_PATIENCE = 0.5
+"""Seconds."""
+_MOST = 200
+
+
+def of_tasks(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of tasks that begin like this."""
+    keys = Keys(_given(context, "docket", "DOCKET_NAME", DEFAULT_NAME))
+    return _beginning(incomplete, _asked(context, "SMEMBERS", keys.known))
+
+
+def of_dead_keys(context: typer.Context, incomplete: str) -> list[str]:
+    """Keys of dead letters that begin like this, among the oldest."""
+    keys = Keys(_given(context, "docket", "DOCKET_NAME", DEFAULT_NAME))
+    return _beginning(incomplete, _asked(context, "ZRANGE", keys.dead, 0, _MOST - 1))
+
+
+def _given(context: typer.Context, parameter: str, variable: str, otherwise: str) -> str:
+    """Shells complete a line that is not parsed to its end: what it leaves open comes from the environment."""
+    return context.params.get(parameter) or os.environ.get(variable) or otherwise
+
+
+def _asked(context: typer.Context, *command: Argument) -> list[bytes]:
+    url = _given(context, "url", "DOCKET_URL", DEFAULT_URL)
+    try:
+        if check(url) in OWN_SCHEMES:
+            return []
+        store = BlockingStore(
+            resolve(url), connections=1, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE
+        )
+        try:
+            return store.perform(read(*command))
+        finally:
+            store.close()
+    except (DocketError, RedisError, ValueError):
+        return []
+
+
+def _beginning(incomplete: str, found: list[bytes]) -> list[str]:
+    names = sorted(name.decode(errors="replace") for name in found)
+    return [name for name in names if name.startswith(incomplete)][:_MOST]
