@@ -19,15 +19,25 @@ class Board(Protocol):
         """`starting`, `working`, `quiet`, `draining` or `left`."""
         ...
 
-    def tick(self) -> None:
-        """The event loop has turned; about once a second."""
+    def tick(self, lag: float = 0.0) -> None:
+        """The event loop has turned; every quarter of a second. `lag`: by how many seconds that came too late."""
         ...
 
     def began(self, place: int, entry: str, key: str, task: str, thread: bool) -> None:
         """The body of an execution is about to run in this place (0 ≤ place < concurrency)."""
         ...
 
+    def limited(self, place: int, deadline: float, allowed: float, verb: str, operand: int) -> None:
+        """The body in this place declared a time limit of `allowed` seconds, which ends at this monotonic instant. With
+        what it is to be settled if its process has to be killed for that: `failed`, `retry` (`operand`: microseconds
+        from then), or `perpetuate` (`operand`: microseconds since 1970). Called again when the deadline moves."""
+        ...
+
     def ended(self, place: int) -> None: ...
+
+    def abandoned(self, threads: int) -> None:
+        """So many threads run on although what they run was told to end."""
+        ...
 
     def started(self, task: str, redelivered: bool, late: float) -> None:
         """A run of this task begins, `late` seconds after it was due. Called for each before anything of the task's
@@ -49,17 +59,24 @@ class Board(Protocol):
         """Somebody wants nothing to be claimed for the time being; asked every second, and whenever CONT arrives."""
         ...
 
+    @property
+    def standing_down(self) -> bool:
+        """Nothing is to be claimed or begun: what had not begun may have been given to others."""
+        ...
+
 
 class NullBoard:
     """Nobody watches."""
 
     def enlisted(self, worker_id: str) -> None: ...
     def phase(self, phase: str) -> None: ...
-    def tick(self) -> None: ...
+    def tick(self, lag: float = 0.0) -> None: ...
     def began(self, place: int, entry: str, key: str, task: str, thread: bool) -> None: ...
+    def limited(self, place: int, deadline: float, allowed: float, verb: str, operand: int) -> None: ...
     def ended(self, place: int) -> None: ...
     def started(self, task: str, redelivered: bool, late: float) -> None: ...
     def finished(self, task: str, outcome: str, failed: bool, seconds: float) -> None: ...
+    def abandoned(self, threads: int) -> None: ...
 
     @property
     def drain_at(self) -> float | None:
@@ -67,4 +84,8 @@ class NullBoard:
 
     @property
     def quiet(self) -> bool:
+        return False
+
+    @property
+    def standing_down(self) -> bool:
         return False

@@ -69,12 +69,14 @@ class Exchange:
         free_threads: Callable[[], int],
         quarantine: bool,
         suspects: bool,
+        standing_down: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._keys, self._crew = store, keys, crew
         self._claims, self._schedule, self._outage = claims, schedule, outage
         self._batch, self._free_threads = batch, free_threads
         self._lanes = SUSPECTS if quarantine else LANES
         self._takes_suspects = suspects and not quarantine
+        self._standing_down = standing_down
         self._settlements: deque[Settlement] = deque()
         self._resent: set[str] = set()
         self._deliveries: list[tuple[str, str]] = []
@@ -210,7 +212,7 @@ class Exchange:
     @property
     def _claimable(self) -> int:
         """Slots that this exchange may fill: what the idle reader may be given meanwhile is kept free for it."""
-        if self.quiet or self._suspect is not None:
+        if self.quiet or self._suspect is not None or self._standing_down():
             return 0
         kept_free = 1 if self.reading or self.hungry.is_set() else 0
         free = self._claims.free - len(self._deliveries) - kept_free
@@ -300,7 +302,7 @@ class Exchange:
             self._suspects_since = clock.monotonic()  # where one was there may be more
         if verdict == 2:
             _LOG.info("%s has been superseded or cancelled; its outcome (%s) does not count", key, outcome)
-        elif verdict == 0 and certain:
+        elif verdict == 0 and certain and outcome != "returned":  # which says that nothing was run
             _LOG.warning(
                 "%s was given to another worker after this one's lease had lapsed; its outcome (%s) is discarded",
                 key,

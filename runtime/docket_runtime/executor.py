@@ -7,9 +7,10 @@ import inspect
 import logging
 from contextlib import ExitStack
 from contextvars import copy_context
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from docket import clock, payload
+from docket import clock, payload, stacks
 from docket.context import current_execution
 from docket.errors import CannotLoad, CannotStore, ForcedRetry, TaskInterrupted
 from docket.execution import Execution, ExecutionState
@@ -17,7 +18,7 @@ from docket.interruption import Interruption
 from docket.message import Claimed
 from docket.registry import Task
 from docket.strikelist import Strike
-from docket_runtime import outcomes, resolution
+from docket_runtime import outcomes, places, resolution
 from docket_runtime.ambient import context_of
 from docket_runtime.claims import Flight
 from docket_runtime.outcomes import Outcome
@@ -37,7 +38,7 @@ class Executor:
 
     async def execute(self, flight: Flight) -> Outcome:
         claimed = flight.claimed
-        if flight.stopped or flight.interrupted:
+        if flight.stopped or flight.interrupted or self._worker.surroundings.board.standing_down:
             return outcomes.RETURNED
         flight.begun = True
         rules = self._worker.docket.core.strikes
@@ -101,15 +102,18 @@ class Executor:
     async def _run(self, flight: Flight, task: Task, execution: Execution) -> Outcome:
         opening = resolution.Opening(self._worker, task, execution, flight.time_out)
         current_execution.set(execution)
+        places.current.set(flight.place)
         try:
             # Interrupted or not: a body that came to its end has done its work.
             value = await self._opened(flight, opening)
             if flight.timed_out:
-                return self._failed(flight, opening, _too_long(opening))
+                return self._failed(flight, opening, outcomes.too_long(_allowed(opening)))
             return self._perpetuate(opening) or outcomes.completed(value)
+        except _StoodDown:
+            return outcomes.RETURNED
         except (asyncio.CancelledError, TaskInterrupted):
             if flight.timed_out and not (flight.stopped or flight.interrupted):
-                return self._failed(flight, opening, _too_long(opening))
+                return self._failed(flight, opening, outcomes.too_long(_allowed(opening)))
             return self._stopped(flight, execution)
         except BaseException as error:
             if flight.interrupted:
@@ -137,9 +141,15 @@ class Executor:
         board = self._worker.surroundings.board
         claimed = flight.claimed
         board.began(flight.place, claimed.entry, claimed.key, claimed.function, not task.is_async)
+        if board.standing_down:
+            # Read after the board was told: whoever had this worker stand down has seen that this one has begun, or
+            # has been seen here.
+            raise _StoodDown
         limit = opening.time_limit
         if limit is not None:
-            limit.begin()
+            verb, operand = self._if_too_late(opening)
+            allowed = limit.timeout.base.total_seconds()
+            limit.begin(lambda deadline: board.limited(flight.place, deadline, allowed, verb, operand))
         try:
             if task.is_async:
                 value = task.function(*args, **kwargs)
@@ -169,6 +179,7 @@ class Executor:
             finally:
                 interruption.end()
 
+        call.__code__ = stacks.in_place(call.__code__, flight.place)
         self._worker.claims.entered_thread(flight)
         try:
             future = self._worker.threads.run(copy_context(), call)
@@ -209,12 +220,23 @@ class Executor:
             return outcomes.failed(asked)
         return outcomes.retry(asked.when - clock.now())
 
+    def _if_too_late(self, opening: resolution.Opening) -> tuple[str, int]:
+        """How it ends if its process has to be killed for its time limit: as `_failed` would decide, but said in
+        advance, because then there is nobody left to decide."""
+        pause = _pause_before_the_next(opening)
+        if pause is not None:
+            return "retry", outcomes.microseconds(pause)
+        if opening.perpetual is not None:
+            return "perpetuate", clock.to_us(
+                opening.perpetual.due_after(opening.execution.started_at or clock.now())
+            )
+        return "failed", 0
+
     def _failed(self, flight: Flight, opening: resolution.Opening, error: BaseException) -> Outcome:
         flight.raised = True
-        execution, retry = opening.execution, opening.retry
-        attempts_left = retry is not None and (retry.attempts is None or execution.attempt < retry.attempts)
-        if retry is not None and attempts_left and isinstance(error, Exception):
-            pause = retry.pause_after(execution.attempt)
+        execution = opening.execution
+        pause = _pause_before_the_next(opening)
+        if pause is not None and isinstance(error, Exception):
             _LOG.warning(
                 "attempt %d of %s failed (%s); the next one is in %s",
                 execution.attempt,
@@ -238,8 +260,18 @@ class Executor:
         return outcomes.failed(error)
 
 
-def _too_long(opening: resolution.Opening) -> TimeoutError:
+def _pause_before_the_next(opening: resolution.Opening) -> timedelta | None:
+    """None: there is no attempt left."""
+    retry, attempt = opening.retry, opening.execution.attempt
+    if retry is None or (retry.attempts is not None and attempt >= retry.attempts):
+        return None
+    return retry.pause_after(attempt)
+
+
+class _StoodDown(BaseException):
+    """The body was not begun after all."""
+
+
+def _allowed(opening: resolution.Opening) -> timedelta:
     limit = opening.time_limit
-    return TimeoutError(
-        f"it ran longer than {limit.timeout.base}" if limit is not None else "it ran too long"
-    )
+    return limit.timeout.base if limit is not None else timedelta(0)

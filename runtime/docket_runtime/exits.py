@@ -8,10 +8,14 @@ worker.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 
+from docket import stacks
 from docket.context import current_execution
+from docket_runtime import places
 
 Factory = Callable[..., "asyncio.Future[Any]"]
 
@@ -27,6 +31,17 @@ async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
         raise ExitedInside(f"{type(error).__name__}: {error}") from error
 
 
+Contained = Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+
+
+@functools.lru_cache(maxsize=4096)
+def _contained_in(place: int | None) -> Contained:
+    """The same function under the name that tells the execution's place: what it starts is part of it."""
+    if place is None:
+        return _contained
+    return cast(Contained, FunctionType(stacks.in_place(_contained.__code__, place), globals()))
+
+
 class ContainingFactory:
     """A task factory that wraps what is started from within an execution, and passes on to the one before it."""
 
@@ -38,7 +53,7 @@ class ContainingFactory:
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
     ) -> asyncio.Future[Any]:
         if current_execution.get(None) is not None and asyncio.iscoroutine(coroutine):
-            coroutine = _contained(coroutine)
+            coroutine = _contained_in(places.current.get())(coroutine)
         if self.before is not None:
             return self.before(loop, coroutine, **options)
         return asyncio.Task(coroutine, loop=loop, **options)

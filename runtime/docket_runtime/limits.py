@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
+from docket import clock
 from docket.dependencies.timeout import Timeout
 
 
@@ -17,10 +18,13 @@ class TimeLimit:
         self._expire = expire
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
+        self._announce: Callable[[float], object] = lambda deadline: None
         self.timeout = statement.for_run(self._moved)
         self.expired = False
 
-    def begin(self) -> None:
+    def begin(self, announce: Callable[[float], object]) -> None:
+        """The time runs. `announce` is told the deadline, a monotonic instant, now and whenever it moves."""
+        self._announce = announce
         self.timeout.start()
 
     def end(self) -> None:
@@ -31,6 +35,7 @@ class TimeLimit:
 
     def _moved(self) -> None:
         # A sync task moves its deadline from its own thread.
+        self._announce(clock.monotonic() + self.timeout.remaining().total_seconds())
         self._loop.call_soon_threadsafe(self._arm)
 
     def _arm(self) -> None:

@@ -46,22 +46,28 @@ def completed(value: Any) -> Outcome:
         )
 
 
+def too_long(allowed: timedelta) -> TimeoutError:
+    """What a body that ran longer than its task allows has failed with."""
+    return TimeoutError(f"it ran longer than {allowed}")
+
+
 def failed(error: BaseException) -> Outcome:
     return Outcome("failed", payload.describe(error)[:_LONGEST_ERROR], payload.dump_exception(error))
 
 
-def _microseconds(delay: timedelta) -> int:
+def microseconds(delay: timedelta) -> int:
+    """Within what can be said as a datetime; less than nothing is nothing."""
     return max(0, min(delay, _LONGEST_DELAY) // timedelta(microseconds=1))
 
 
 def retry(delay: timedelta) -> Outcome:
     """Another attempt, `delay` from now; less than nothing means at once."""
-    return Outcome("retry", _microseconds(delay))
+    return Outcome("retry", microseconds(delay))
 
 
 def perpetuate(delay: timedelta, body: bytes) -> Outcome:
     """The next run of a perpetual task, `delay` from now; an empty body means the same arguments."""
-    return Outcome("perpetuate", _microseconds(delay), body)
+    return Outcome("perpetuate", microseconds(delay), body)
 
 
 def cancelled(reason: str = "") -> Outcome:

@@ -18,6 +18,7 @@ from docket.docket import Docket
 from docket.errors import DocketError
 from docket.registry import TaskFunction, plan
 from docket.settings import DocketSettings
+from docket_runtime.dumping import dump_on_request
 from docket_runtime.settings import SHORT_DRAIN, WorkerSettings
 from docket_runtime.surroundings import Surroundings
 from docket_runtime.worker import Worker
@@ -39,10 +40,12 @@ def run_worker(
     0 clean, 1 a bug, 2 a setting that makes no sense, 3 the tasks could not be imported, 7 the drain's deadline passed
     and work was handed back, 128 + the signal's number if it was told to stop at once.
     """
+    surroundings = surroundings or Surroundings()
+    dump_on_request(surroundings.stacks)
     backend_options = {"use_uvloop": True} if sys.platform != "win32" else {}
     try:
         return anyio.run(
-            functools.partial(_serve, docket, worker, surroundings or Surroundings()),
+            functools.partial(_serve, docket, worker, surroundings),
             backend_options=backend_options,
         )
     except ImportFailed as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from docket_runtime.board import Board, NullBoard
+from docket_runtime.dumping import STANDARD_ERROR
 
 
 def _nobody_vouches() -> bool:
@@ -22,7 +23,8 @@ class Surroundings:
 
     `vouched` is asked before every renewal of the lease: True means that somebody else renews it. `orphaned` is the
     read end of a pipe that comes to its end when the parent has died: the worker then drains and leaves. A
-    `quarantine` worker has one slot, takes only suspects, and leaves when there are none.
+    `quarantine` worker has one slot, takes only suspects, and leaves when there are none. `stacks` is the descriptor to
+    which USR1 and a crash write the stacks of the process.
     """
 
     board: Board = field(default_factory=NullBoard)
@@ -31,3 +33,4 @@ class Surroundings:
     quarantine: bool = False
     suspects: bool = True
     titled: Callable[[int, int], None] = _untitled
+    stacks: int = STANDARD_ERROR

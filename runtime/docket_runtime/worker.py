@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from types import TracebackType
-from typing import Self
+from types import FunctionType, TracebackType
+from typing import Any, Self
 
 import anyio
 from redis.exceptions import RedisError
 
-from docket import clock, message, scheduling, strikes
+from docket import clock, message, scheduling, stacks, strikes
 from docket import sync as blocking
 from docket.context import current_docket, current_worker
 from docket.dependencies.base import Dependency
@@ -122,6 +123,7 @@ class Worker:
         self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
         self._is_running = False
         self._executor = Executor(self)
+        self._flights = [self._flying_in(place) for place in range(concurrency)]
         self._opened: AsyncExitStack | None = None
         self._roll: Roll | None = None
         self._blocking: BlockingStore | None = None
@@ -199,6 +201,7 @@ class Worker:
             free_threads=self._free_threads,
             quarantine=self.surroundings.quarantine,
             suspects=self.surroundings.suspects,
+            standing_down=lambda: self.surroundings.board.standing_down,
         )
         self._reading = anyio.CancelScope()
         self._reader = IdleReader(self._store, self.docket.keys, self.exchange, self._outage)
@@ -416,7 +419,7 @@ class Worker:
         if most is not None:
             self._runs[claimed.key] = self._runs.get(claimed.key, 0) + 1
         flight = self.claims.take(claimed)
-        flight.task = self._loop.create_task(self._fly(flight))
+        flight.task = self._loop.create_task(self._flights[flight.place](flight), name=claimed.key)
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
 
@@ -441,6 +444,11 @@ class Worker:
         await self._reader.close()
         await self.roll.leave(struck_off)
         self._listen()
+
+    def _flying_in(self, place: int) -> Callable[[Flight], Coroutine[Any, Any, None]]:
+        """`_fly` under a name that tells the place: in a stack taken from outside, only names can tell executions."""
+        fly = FunctionType(stacks.in_place(Worker._fly.__code__, place), globals())
+        return functools.partial(fly, self)
 
     async def _fly(self, flight: Flight) -> None:
         try:

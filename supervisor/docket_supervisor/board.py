@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass
+from typing import cast
 
 from docket import clock
 from docket_supervisor.bulletin import Bulletin
@@ -25,12 +26,27 @@ _COUNTERS = struct.Struct("@qqqq")
 _IDENTITY = struct.Struct("@H200s")
 # valid, in a thread, started at, entry, key, task; a longer key or task is cut by struct itself.
 _CELL = struct.Struct("@BB6xd48s80s56s")
+# Behind each cell: deadline (0: none), allowed, verb, operand.
+_LIMIT = struct.Struct("@ddqq")
+_PITCH = _CELL.size + _LIMIT.size
+_VERBS = ("failed", "retry", "perpetuate")
 
-_PID, _FORKED_AT, _DRAIN_AT, _QUIET = 0, 8, 16, 24
+_PID, _FORKED_AT, _DRAIN_AT, _QUIET, _STOOD_DOWN_AT, _OVERDUE = 0, 8, 16, 24, 32, 40
 _VOUCHED_AT, _VOUCHED_PID = 64, 72
 # Apart from the parent's and the steward's fields, so that no cache line has two writers.
-_PHASE, _ENLISTED, _TICKED_AT, _TOTALS, _WORKER_ID, _CELLS = 128, 129, 136, 144, 176, 384
+_PHASE, _ENLISTED, _TICKED_AT, _TOTALS, _WORKER_ID = 128, 129, 136, 144, 176
+_LAG, _ABANDONED, _CELLS = 384, 392, 448
 _ENTRY_BYTES, _ID_BYTES = 48, 200
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A declared time limit of `allowed` seconds, and how the execution is settled if its process is killed for it."""
+
+    deadline: float
+    allowed: float
+    verb: str
+    operand: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,11 @@ class InFlight:
     task: str
     started_at: float
     thread: bool
+    place: int = 0
+    limit: Limit | None = None
+
+    def __str__(self) -> str:
+        return f"{self.key} ({self.task})"
 
 
 @dataclass(frozen=True)
@@ -64,7 +85,7 @@ class Board:
     def __init__(self, seats: int, concurrency: int) -> None:
         if seats < 1 or concurrency < 1:
             raise ValueError(f"expected at least one seat and one place, got {seats} and {concurrency}")
-        used = _CELLS + concurrency * _CELL.size
+        used = _CELLS + concurrency * _PITCH
         self._stride = _whole_pages(used)
         # One piece of memory: the seats, then what is said of the whole service, then the counters.
         bulletin_at = seats * self._stride
@@ -88,7 +109,7 @@ class Writer:
         self._base = base
         self._tally = tally
         self._totals = memoryview(memory)[base + _TOTALS : base + _TOTALS + _COUNTERS.size].cast("q")
-        self._places = [base + _CELLS + place * _CELL.size for place in range(concurrency)]
+        self._places = [base + _CELLS + place * _PITCH for place in range(concurrency)]
 
     def enlisted(self, worker_id: str) -> None:
         name = worker_id.encode()
@@ -102,7 +123,8 @@ class Writer:
     def phase(self, phase: str) -> None:
         self._memory[self._base + _PHASE] = PHASES.index(phase)
 
-    def tick(self) -> None:
+    def tick(self, lag: float = 0.0) -> None:
+        _INSTANT.pack_into(self._memory, self._base + _LAG, lag)
         _INSTANT.pack_into(self._memory, self._base + _TICKED_AT, clock.monotonic())
 
     def began(self, place: int, entry: str, key: str, task: str, thread: bool) -> None:
@@ -111,11 +133,20 @@ class Writer:
             raise ValueError(f"expected an entry of at most {_ENTRY_BYTES} bytes, got {entry!r}")
         at = self._places[place]
         self._memory[at] = 0
+        _INSTANT.pack_into(self._memory, at + _CELL.size, 0.0)
         _CELL.pack_into(self._memory, at, 0, thread, clock.monotonic(), name, _bytes(key), _bytes(task))
         self._memory[at] = 1
 
+    def limited(self, place: int, deadline: float, allowed: float, verb: str, operand: int) -> None:
+        at = self._places[place] + _CELL.size
+        _LIMIT.pack_into(self._memory, at, 0.0, allowed, _VERBS.index(verb), operand)
+        _INSTANT.pack_into(self._memory, at, deadline)
+
     def ended(self, place: int) -> None:
         self._memory[self._places[place]] = 0
+
+    def abandoned(self, threads: int) -> None:
+        _WORD.pack_into(self._memory, self._base + _ABANDONED, threads)
 
     def started(self, task: str, redelivered: bool, late: float) -> None:
         self._totals[0] += 1
@@ -138,6 +169,10 @@ class Writer:
     def quiet(self) -> bool:
         return bool(self._memory[self._base + _QUIET])
 
+    @property
+    def standing_down(self) -> bool:
+        return _WORD.unpack_from(self._memory, self._base + _STOOD_DOWN_AT)[0] != 0
+
 
 class Seat:
     """The readers' side, with the few fields that the supervisor and the steward write."""
@@ -146,7 +181,7 @@ class Seat:
         self._memory = memory
         self._base = base
         self._size = size
-        self._places = range(base + _CELLS, base + _CELLS + concurrency * _CELL.size, _CELL.size)
+        self._places = range(base + _CELLS, base + _CELLS + concurrency * _PITCH, _PITCH)
 
     def vacate(self) -> None:
         """Nothing is left of the previous holder. Only the supervisor calls this, after it reaped that process."""
@@ -181,6 +216,24 @@ class Seat:
     def quiet(self, quiet: bool) -> None:
         self._memory[self._base + _QUIET] = quiet
 
+    @property
+    def stood_down_at(self) -> float:
+        """Since when this worker is to claim and begin nothing; 0 if it may."""
+        return self._instant(_STOOD_DOWN_AT)
+
+    @stood_down_at.setter
+    def stood_down_at(self, instant: float) -> None:
+        _INSTANT.pack_into(self._memory, self._base + _STOOD_DOWN_AT, instant)
+
+    @property
+    def overdue(self) -> bool:
+        """It is past a limit at which it should have been killed, and is still there."""
+        return bool(self._memory[self._base + _OVERDUE])
+
+    @overdue.setter
+    def overdue(self, is_so: bool) -> None:
+        self._memory[self._base + _OVERDUE] = is_so
+
     def vouch(self, pid: int) -> None:
         """The steward has renewed the lease of this process. Named, since the seat may just have got another one."""
         _INSTANT.pack_into(self._memory, self._base + _VOUCHED_AT, 0.0)
@@ -205,6 +258,16 @@ class Seat:
         return self._instant(_TICKED_AT)
 
     @property
+    def loop_lag(self) -> float:
+        """Seconds by which the last tick came too late."""
+        return self._instant(_LAG)
+
+    @property
+    def abandoned(self) -> int:
+        """Threads that run on although what they run was told to end."""
+        return _WORD.unpack_from(self._memory, self._base + _ABANDONED)[0]
+
+    @property
     def totals(self) -> Totals:
         return Totals(*_COUNTERS.unpack_from(self._memory, self._base + _TOTALS))
 
@@ -219,11 +282,13 @@ class Seat:
     @property
     def inflight(self) -> list[InFlight]:
         running: list[InFlight] = []
-        for at in self._places:
+        for place, at in enumerate(self._places):
             if self._memory[at]:
-                valid, thread, started_at, entry, key, task = _CELL.unpack(self._steady(at, _CELL.size))
+                cell = self._steady(at, _PITCH)
+                valid, thread, started_at, entry, key, task = _CELL.unpack_from(cell)
                 if valid:
-                    running.append(InFlight(_text(entry), _text(key), _text(task), started_at, bool(thread)))
+                    names = (_text(entry), _text(key), _text(task))
+                    running.append(InFlight(*names, started_at, bool(thread), place, _limit(cell)))
         return running
 
     def _instant(self, field: int) -> float:
@@ -242,6 +307,13 @@ class Seat:
 
 def _whole_pages(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _limit(cell: bytes) -> Limit | None:
+    deadline, allowed, verb, operand = cast(
+        "tuple[float, float, int, int]", _LIMIT.unpack_from(cell, _CELL.size)
+    )
+    return Limit(deadline, allowed, _VERBS[verb], operand) if deadline else None
 
 
 def _bytes(text: str) -> bytes:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docket_runtime.board import Board as Protocol
-from docket_supervisor.board import Board, InFlight, Totals
+from docket_supervisor.board import Board, InFlight, Limit, Totals
 
 
 def test_a_fresh_seat_says_nothing() -> None:
@@ -43,8 +43,11 @@ def test_what_a_worker_writes_is_what_others_read() -> None:
     assert 0 <= time.monotonic() - seat.ticked_at < 5
     first, second = seat.inflight
     assert first == InFlight("r:1-0", "other", "task", first.started_at, thread=False)
-    assert second == InFlight("d:1700000000000-0", "key", "task", second.started_at, thread=True)
+    assert second == InFlight("d:1700000000000-0", "key", "task", second.started_at, True, place=2)
     assert board.seats[0].inflight == []
+    writer.tick(0.25)
+    writer.abandoned(3)
+    assert (seat.loop_lag, seat.abandoned) == (0.25, 3)
     writer.ended(2)
     writer.enlisted("")
     assert seat.inflight == [first]
@@ -59,6 +62,35 @@ def test_a_place_is_used_again_and_again() -> None:
         assert [each.entry for each in board.seats[0].inflight] == [f"d:{number}-0"]
         writer.ended(0)
     assert board.seats[0].inflight == []
+
+
+def test_a_time_limit_stands_beside_the_execution_that_declared_it() -> None:
+    board = Board(1, 3)
+    writer, seat = board.writer(0), board.seats[0]
+    writer.began(1, "d:1-0", "key", "task", True)
+    writer.began(2, "d:2-0", "other", "task", True)
+    writer.limited(1, 12.5, 5.0, "retry", 2_000_000)
+    assert [each.limit for each in seat.inflight] == [Limit(12.5, 5.0, "retry", 2_000_000), None]
+    writer.limited(1, 20.0, 5.0, "retry", 2_000_000)
+    assert seat.inflight[0].limit == Limit(20.0, 5.0, "retry", 2_000_000)
+    writer.ended(1)
+    writer.began(1, "d:3-0", "next", "task", False)
+    assert seat.inflight[0].limit is None
+
+
+def test_a_worker_is_told_to_stand_down_and_to_go_on() -> None:
+    board = Board(2, 1)
+    writer, seat = board.writer(1), board.seats[1]
+    assert not writer.standing_down
+    seat.stood_down_at = 7.5
+    assert writer.standing_down and seat.stood_down_at == 7.5
+    assert not board.writer(0).standing_down
+    seat.stood_down_at = 0.0
+    assert not writer.standing_down
+    seat.overdue = True
+    assert seat.overdue and not board.seats[0].overdue
+    seat.vacate()
+    assert not seat.overdue
 
 
 @given(key=st.text(), task=st.text())

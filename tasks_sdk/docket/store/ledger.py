@@ -18,6 +18,9 @@ from docket.store.connect import resolve
 from docket.store.keys import Keys
 from docket.store.requests import Commands
 
+Settlement = tuple[str, str, str, str | bytes | int, str | bytes]
+"""Entry, key, and an outcome: its verb and two operands."""
+
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
@@ -79,6 +82,26 @@ class Ledger:
             scripts.hand_over(self._keys, worker_id, cause, max_crashes=max_crashes, begun=started)
         )
         return _parse(reply)[1]
+
+    async def evacuate(self, worker_id: str, begun: Sequence[str]) -> int:
+        """What this worker was given and is not among `begun` is in line again, for others; it keeps the rest. It must
+        have been told to begin nothing any more. Says how many."""
+        return int(await self._store.ask(scripts.evacuate(self._keys, worker_id, begun)))
+
+    async def settle(self, worker_id: str, settlements: Sequence[Settlement]) -> None:
+        """These outcomes hold, in the name of a worker that has died; what it no longer holds is left as it is."""
+        await self._store.ask(
+            scripts.exchange(
+                self._keys,
+                worker_id,
+                free=0,
+                lanes="",
+                promote_most=0,
+                census=False,
+                settlements=settlements,
+                deliveries=(),
+            )
+        )
 
     async def sweep(self, max_crashes: int) -> list[tuple[str, HandedOver]]:
         """Hands over the work of every worker whose lease has lapsed; says whose."""

@@ -79,6 +79,7 @@ RENEW = Script("renew", arguments=("lease_ms",), items=("worker_id",))
 HAND_OVER = Script(
     "hand_over", arguments=("worker_id", "cause", "max_crashes", "begun_known"), items=("entry",)
 )
+EVACUATE = Script("evacuate", arguments=("worker_id",), items=("entry",))
 SWEEP = Script("sweep", arguments=("max_crashes",))
 RETRY_DEAD = Script("retry_dead", arguments=("key",))
 PURGE_DEAD = Script("purge_dead", arguments=("most",), items=("key",))
@@ -103,6 +104,7 @@ ALL = (
     ENLIST,
     RENEW,
     HAND_OVER,
+    EVACUATE,
     SWEEP,
     RETRY_DEAD,
     PURGE_DEAD,
@@ -215,6 +217,11 @@ def hand_over(
     known = [] if begun is None else list(begun)
     arguments = [keys.prefix, worker_id, cause, max_crashes, int(begun is not None), *known]
     return Call(HAND_OVER, keys.stream, arguments)
+
+
+def evacuate(keys: Keys, worker_id: str, begun: Iterable[str]) -> Call:
+    """What this worker was given and is not among `begun` goes to others. Replies how many."""
+    return Call(EVACUATE, keys.stream, [keys.prefix, worker_id, *begun])
 
 
 def sweep(keys: Keys, max_crashes: int) -> Call:

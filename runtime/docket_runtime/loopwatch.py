@@ -1,0 +1,98 @@
+"""Names what blocks the event loop: which execution, and the line of the application at which it stands.
+
+A thread looks, because the loop cannot. A C call that holds the interpreter lock keeps this thread from looking too; it
+then looks in the very moment in which that call returns, and sees the same line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from docket import clock, stacks
+from docket.stacks import Frame
+from docket_runtime.claims import Claims
+
+_LOG = logging.getLogger("docket.worker")
+
+INTERVAL = 0.25
+TOLERATED = 0.5
+"""Seconds for which nobody minds that the loop stands still."""
+_LONG = 5.0
+"""Seconds after which it is said before it is over; under a supervisor, that says it."""
+
+_ADVICE = "make it a plain def, which runs in a thread"
+
+
+@dataclass(frozen=True)
+class _Blocked:
+    turned_at: float
+    since: float
+    who: str
+    at: Frame | None
+
+
+class LoopWatch:
+    """`turned` is called on the loop, again and again; what blocked it is told when it turns again."""
+
+    def __init__(self, claims: Claims, alone: Callable[[], bool]) -> None:
+        self._claims, self._alone = claims, alone
+        self._turned_at = clock.monotonic()
+        self._loop_thread = threading.get_ident()
+        self._blocked: _Blocked | None = None
+        self._told_at = 0.0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="docket loop watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=1)
+
+    def turned(self) -> None:
+        before, self._turned_at = self._turned_at, clock.monotonic()
+        blocked, self._blocked = self._blocked, None
+        if blocked is None or blocked.turned_at != before:
+            return
+        seconds = self._turned_at - blocked.since
+        if seconds >= TOLERATED:
+            _LOG.warning("%s", _told(blocked, f"blocked the loop for {seconds:.1f} s"))
+
+    def _run(self) -> None:
+        while not self._closing.wait(INTERVAL):
+            turned_at = self._turned_at
+            silent = clock.monotonic() - turned_at
+            if silent < TOLERATED:
+                continue
+            if self._blocked is None or self._blocked.turned_at != turned_at:
+                self._blocked = self._look(turned_at)
+            elif silent >= _LONG and self._told_at != turned_at and self._alone():
+                self._told_at = turned_at
+                so_far = f"has been blocking the loop for {silent:.0f} s"
+                _LOG.warning("%s; leases are renewed all the same", _told(self._blocked, so_far))
+
+    def _look(self, turned_at: float) -> _Blocked | None:
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented, underscore and all
+        stack = stacks.live(frames.get(self._loop_thread))
+        place = stacks.place_of(stack)
+        flight = None if place is None else self._claims.at(place)
+        at = stacks.application_frame(stack)
+        if flight is None:
+            # Not an execution: the application around an embedded worker, or a callback that a task left behind.
+            return None if at is None else _Blocked(turned_at, turned_at, "", at)
+        # It cannot have blocked the loop before it was claimed, which is more exact than the last tick.
+        since = max(turned_at, flight.claimed_at)
+        return _Blocked(turned_at, since, f"{flight.claimed.key} ({flight.claimed.function})", at)
+
+
+def _told(blocked: _Blocked, what: str) -> str:
+    where = "" if blocked.at is None else f" at {blocked.at}"
+    if not blocked.who:
+        return f"something that is no execution {what}{where}"
+    return f"{blocked.who} {what}{where}; {_ADVICE}"
