@@ -52,18 +52,17 @@ from docket_runtime.threads import Threads
 _LOG = logging.getLogger("docket.worker")
 
 
-def _named(
-    dependencies: Mapping[str, Dependency] | Sequence[Dependency] | None,
-) -> tuple[tuple[str, Dependency], ...]:
-    named = (
-        dependencies
-        if isinstance(dependencies, Mapping)
-        else dict((f"__worker_dependency_{i}", each) for i, each in enumerate(dependencies or ()))
-    )
+def _named(dependencies: Mapping[str, Any] | Sequence[Any] | None) -> tuple[tuple[str, Dependency], ...]:
     if isinstance(dependencies, Mapping):
         for name in dependencies:
             if name.startswith("__"):
                 raise ValueError(f"expected names of worker dependencies not to begin with __, got {name!r}")
+        named = dict(dependencies)
+    else:
+        named = {f"__worker_dependency_{i}": each for i, each in enumerate(dependencies or ())}
+    for each in named.values():
+        if not isinstance(each, Dependency):
+            raise TypeError(f"expected dependencies such as Depends(...) around every task, got {each!r}")
     return tuple(named.items())
 
 
@@ -73,9 +72,9 @@ class Worker:
     `concurrency` executions at once, of which `threads` (default: as many) sync ones. A claim whose worker is not
     heard of for `redelivery_timeout` is given to another worker; it is renewed for as long as the worker lives,
     however long a task takes. `fallback_task` is given what nobody here knows; without one it is set aside as a dead
-    letter. `dependencies` are opened around every task. `drain_timeout`: how long a drain waits before it interrupts
-    what runs (None: as long as it takes). `minimum_check_interval`, `scheduling_resolution` and `message_batch` are
-    upper bounds, kept for users of the reference; nothing is polled.
+    letter. `dependencies` (`[Depends(session)]`, or a mapping) are opened around every task. `drain_timeout`: how long
+    a drain waits before it interrupts what runs (None: as long as it takes). `minimum_check_interval`,
+    `scheduling_resolution` and `message_batch` are upper bounds, kept for users of the reference; nothing is polled.
     ValueError if a number makes no sense.
     """
 
@@ -91,7 +90,7 @@ class Worker:
         schedule_automatic_tasks: bool = True,
         fallback_task: TaskFunction | None = None,
         message_batch: int = 1000,
-        dependencies: Mapping[str, Dependency] | Sequence[Dependency] | None = None,
+        dependencies: Mapping[str, Any] | Sequence[Any] | None = None,
         *,
         threads: int | None = None,
         drain_timeout: timedelta | None = None,

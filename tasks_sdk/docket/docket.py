@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,8 @@ from docket.core import Core
 from docket.execution import Execution, TaskCall
 from docket.registry import TaskFunction
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
-from docket.snapshot import DocketSnapshot, WorkerInfo
+from docket.snapshot import DocketSnapshot as DocketSnapshot
+from docket.snapshot import WorkerInfo as WorkerInfo
 from docket.store.asynchronous import AsyncStore
 from docket.store.connect import OWN_SCHEMES, check, resolve
 from docket.store.keys import Keys
@@ -130,14 +131,14 @@ class Docket:
     @overload
     def add(
         self, function: Callable[P, Any], when: datetime | None = None, key: str | None = None
-    ) -> Callable[P, Awaitable[Execution]]: ...
+    ) -> Callable[P, Coroutine[Any, Any, Execution]]: ...
     @overload
     def add(
         self, function: str, when: datetime | None = None, key: str | None = None
-    ) -> Callable[..., Awaitable[Execution]]: ...
+    ) -> Callable[..., Coroutine[Any, Any, Execution]]: ...
     def add(
         self, function: Callable[..., Any] | str, when: datetime | None = None, key: str | None = None
-    ) -> Callable[..., Awaitable[Execution]]:
+    ) -> Callable[..., Coroutine[Any, Any, Execution]]:
         """Call the result with the task's arguments: then it is queued, or parked until `when` (aware; past means now).
 
         While an execution of the same key waits or runs nothing is added and its `disposition` is ALREADY_SCHEDULED;
@@ -148,21 +149,21 @@ class Docket:
     @overload
     def replace(
         self, function: Callable[P, Any], when: datetime | None, key: str
-    ) -> Callable[P, Awaitable[Execution]]: ...
+    ) -> Callable[P, Coroutine[Any, Any, Execution]]: ...
     @overload
     def replace(
         self, function: str, when: datetime | None, key: str
-    ) -> Callable[..., Awaitable[Execution]]: ...
+    ) -> Callable[..., Coroutine[Any, Any, Execution]]: ...
     def replace(
         self, function: Callable[..., Any] | str, when: datetime | None, key: str
-    ) -> Callable[..., Awaitable[Execution]]:
+    ) -> Callable[..., Coroutine[Any, Any, Execution]]:
         """Call the result with the arguments: whatever waited under this key is replaced. What runs is not stopped; its
         end counts no more, and the new call begins after it."""
         return self._scheduler(function, when, key, replace=True)
 
     def _scheduler(
         self, function: Callable[..., Any] | str, when: datetime | None, key: str | None, *, replace: bool
-    ) -> Callable[..., Awaitable[Execution]]:
+    ) -> Callable[..., Coroutine[Any, Any, Execution]]:
         prepared = self.core.prepare(function, when, key, key_required=replace)
 
         async def schedule(*args: Any, **kwargs: Any) -> Execution:

@@ -1,19 +1,31 @@
 """What a task can ask to be given of its surroundings.
 
-The functions are typed as what the task will receive, so that a checker sees the injected type.
+What is called here is typed as what the task will receive, so that a checker sees the injected type. Where sync tasks
+receive a blocking skin, that type is both: the parameter's own annotation says which one it is.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from docket.dependencies.base import Dependency
 
 if TYPE_CHECKING:
+    from docket import sync
     from docket.docket import Docket
     from docket.execution import Execution
     from docket.progress import ExecutionProgress
+    from docket.worker import Worker
+
+    class EitherDocket(Docket, sync.Docket):  # pyright: ignore
+        """In an async task the first, in a sync task the second."""
+
+    class EitherExecution(Execution, sync.Execution):  # pyright: ignore
+        """In an async task the first, in a sync task the second."""
+
+    class EitherProgress(ExecutionProgress, sync.ExecutionProgress):  # pyright: ignore
+        """In an async task the first, in a sync task the second."""
 
 
 class AmbientDocket(Dependency):
@@ -40,24 +52,32 @@ class AmbientProgress(Dependency):
     """The progress of the execution; in a sync task its blocking skin."""
 
 
-def CurrentDocket() -> Docket:
+def CurrentDocket() -> EitherDocket:
     """The docket that this task runs on. A sync task is given a `docket.sync.Docket`."""
-    return cast("Docket", AmbientDocket())
+    return cast("EitherDocket", AmbientDocket())
 
 
-def CurrentWorker() -> Any:
+def CurrentWorker() -> Worker:
     """The worker that runs this task."""
-    return AmbientWorker()
+    return cast("Worker", AmbientWorker())
 
 
-def CurrentExecution() -> Execution:
+def CurrentExecution() -> EitherExecution:
     """This execution. A sync task is given a `docket.sync.Execution`."""
-    return cast("Execution", AmbientExecution())
+    return cast("EitherExecution", AmbientExecution())
 
 
-def Progress() -> ExecutionProgress:
-    """How this execution reports how far it has come. A sync task is given a `docket.sync.ExecutionProgress`."""
-    return cast("ExecutionProgress", AmbientProgress())
+if TYPE_CHECKING:
+
+    class Progress(EitherProgress):
+        """How this execution reports how far it has come. A sync task is given a `docket.sync.ExecutionProgress`."""
+
+        def __init__(self) -> None: ...
+
+else:
+
+    class Progress(AmbientProgress):
+        """A class, because people also write `progress: Progress = Progress()`."""
 
 
 def TaskKey() -> str:

@@ -18,20 +18,22 @@ from docket.dependencies.signature import injected_into
 R = TypeVar("R")
 
 DependencyFunction: TypeAlias = (
-    Callable[..., Awaitable[R]]
+    Callable[..., AbstractAsyncContextManager[R]]
+    | Callable[..., AbstractContextManager[R]]
+    | Callable[..., Awaitable[R]]
     | Callable[..., AsyncIterator[R]]
     | Callable[..., Iterator[R]]
-    | Callable[..., AbstractAsyncContextManager[R]]
-    | Callable[..., AbstractContextManager[R]]
     | Callable[..., R]
 )
+"""The overloads below have the same order, in which the value is looked at, too: an open file is a context manager, and
+only then an iterator."""
 
 
 class FactoryStatement(Provider):
     """A function to be called for the value; its own parameters may be statements in turn.
 
-    What it returns is awaited if it is awaitable and entered if it is a context manager; a generator function becomes
-    one. Closed in reverse order of opening, also after a failure.
+    What it returns is entered if it is a context manager, else awaited if it is awaitable; a generator function makes a
+    context manager. Closed in reverse order of opening, also after a failure.
     """
 
     def __init__(self, factory: Callable[..., Any], bindings: Mapping[str, Any]) -> None:
@@ -81,8 +83,10 @@ class SharedByAll(FactoryStatement):
 
 
 def opens_on_the_loop(factory: Callable[..., Any]) -> bool:
-    """Whether calling it gives something asynchronous."""
+    """Whether calling it gives something asynchronous, as far as that can be seen before it is called."""
     inner = inspect.unwrap(factory)
+    if inspect.isclass(inner):
+        return hasattr(inner, "__aenter__") or hasattr(inner, "__await__")
     cls: type[Any] = inner.__class__
     return any(
         inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
@@ -122,15 +126,15 @@ class EffectiveArgument(ArgumentStatement):
 
 
 @overload
+def Depends(dependency: Callable[..., AbstractAsyncContextManager[R]], **bindings: Any) -> R: ...
+@overload
+def Depends(dependency: Callable[..., AbstractContextManager[R]], **bindings: Any) -> R: ...
+@overload
 def Depends(dependency: Callable[..., Awaitable[R]], **bindings: Any) -> R: ...
 @overload
 def Depends(dependency: Callable[..., AsyncIterator[R]], **bindings: Any) -> R: ...
 @overload
 def Depends(dependency: Callable[..., Iterator[R]], **bindings: Any) -> R: ...
-@overload
-def Depends(dependency: Callable[..., AbstractAsyncContextManager[R]], **bindings: Any) -> R: ...
-@overload
-def Depends(dependency: Callable[..., AbstractContextManager[R]], **bindings: Any) -> R: ...
 @overload
 def Depends(dependency: Callable[..., R], **bindings: Any) -> R: ...
 def Depends(dependency: Callable[..., Any], **bindings: Any) -> Any:
@@ -143,15 +147,15 @@ def Depends(dependency: Callable[..., Any], **bindings: Any) -> Any:
 
 
 @overload
+def Shared(factory: Callable[..., AbstractAsyncContextManager[R]]) -> R: ...
+@overload
+def Shared(factory: Callable[..., AbstractContextManager[R]]) -> R: ...
+@overload
 def Shared(factory: Callable[..., Awaitable[R]]) -> R: ...
 @overload
 def Shared(factory: Callable[..., AsyncIterator[R]]) -> R: ...
 @overload
 def Shared(factory: Callable[..., Iterator[R]]) -> R: ...
-@overload
-def Shared(factory: Callable[..., AbstractAsyncContextManager[R]]) -> R: ...
-@overload
-def Shared(factory: Callable[..., AbstractContextManager[R]]) -> R: ...
 @overload
 def Shared(factory: Callable[..., R]) -> R: ...
 def Shared(factory: Callable[..., Any]) -> Any:
