@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import redis
 
-INDEXES = ("generations", "queue", "workers", "dead", "strikes", "stream", "known")
+INDEXES = ("generations", "queue", "workers", "dead", "strikes", "stream", "known", "limited", "maximums")
 """One key each per docket (the line has three lanes), however much work there was."""
 
 ALIVE = (b"scheduled", b"queued", b"running")
@@ -55,6 +55,24 @@ class _Owners:
                 return self.is_alive(self.of) or self.is_dead_letter(self.of)
             case "progress":
                 return self.state(self.of) == b"running"
+            case "concurrency":  # who holds a permit
+                return all(
+                    self.client.hexists(self.prefix + b":runs:" + member, "permits")
+                    for member in self.client.smembers(self.key)
+                )
+            case "waiting" | "throttled":
+                return all(self.is_alive(member) for member in self.client.zrange(self.key, 0, -1))
+            case "limits":
+                return all(
+                    self.client.exists(self.prefix + b":concurrency:" + name)
+                    or self.client.exists(self.prefix + b":waiting:" + name)
+                    for name in self.client.smembers(self.key)
+                )
+            case "alarms":
+                return all(
+                    self.client.exists(self.prefix + b":throttled:" + name)
+                    for name in self.client.zrange(self.key, 0, -1)
+                )
             case "deferred":
                 return all(self.is_alive(member) for member in self.client.smembers(self.key))
             case "held":  # what a rule holds

@@ -20,6 +20,7 @@ from docket.dependencies.contextual import (
     AmbientProgress,
     AmbientWorker,
 )
+from docket.dependencies.limits import Admission
 from docket.dependencies.perpetual import Perpetual
 from docket.dependencies.retry import Retry
 from docket.dependencies.timeout import Timeout
@@ -111,6 +112,13 @@ def _timeout(opening: Opening, statement: Timeout) -> Timeout:
     return opening.time_limit.timeout
 
 
+def _limit(opening: Opening, statement: Admission) -> Admission:
+    for limit in opening.task.limits:
+        if limit.statement is statement:
+            return statement.for_run(opening.limit_names.get(limit.parameter))
+    return statement
+
+
 AMBIENT: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
     AmbientDocket: _docket,
     AmbientWorker: _worker,
@@ -121,6 +129,7 @@ AMBIENT: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
     Retry: _retry,
     Perpetual: _perpetual,
     Timeout: _timeout,
+    Admission: _limit,
 }
 
 

@@ -18,7 +18,7 @@ from docket import clock
 from docket.message import Claimed, parse_claims
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
-from docket.store.keys import LANES, SUSPECTS, Keys
+from docket.store.keys import LANES, LANES_FROM_BELOW, SUSPECTS, Keys
 from docket_runtime.claims import Claims
 from docket_runtime.outage import Outage
 from docket_runtime.scheduler import Schedule
@@ -36,6 +36,8 @@ _SAFETY_LOOK = 5.0
 """Seconds after which an idle worker looks even without a reason: a signal can be lost."""
 _CENSUS_INTERVAL = 0.1
 """Seconds between looks at what others still have to do, only while a worker is to leave when all is done."""
+_FROM_BELOW_EVERY = 16
+"""Of so many rounds that claim, one begins with the lanes that could starve."""
 _PATIENCE_WITH_SUSPECTS = 1.0
 """Seconds that a lone worker waits for its slots to empty before it takes a suspect beside what runs on."""
 
@@ -49,6 +51,7 @@ class Crew(Protocol):
     def begin(self, claimed: Claimed) -> None: ...
     def return_unbegun(self, claimed: Claimed) -> None: ...
     def settled(self, key: str) -> None: ...
+    def judged(self, entry: str, verdict: int) -> None: ...
     async def heed(self, version: bytes | None) -> None: ...
     async def lapse(self) -> None: ...
 
@@ -82,6 +85,7 @@ class Exchange:
         self._deliveries: list[tuple[str, str]] = []
         self._wake = asyncio.Event()
         self._uncertain = False
+        self._claiming_rounds = 0
         self._looked_at = 0.0
         self._suspects_since: float | None = clock.monotonic() if self._takes_suspects else None
         self._suspect: str | None = None
@@ -103,6 +107,14 @@ class Exchange:
     def settle(self, settlement: Settlement) -> None:
         self._settlements.append(settlement)
         self._wake.set()
+
+    def ask_admission(self, claimed: Claimed, words: str) -> None:
+        """The crew will be told whether these limits admit it."""
+        self.settle((claimed.entry, claimed.key, "admit", words, ""))
+
+    def expect_refusal(self, entry: str) -> None:
+        """What is settled next may have gone into a line meanwhile: then it is no news that it is refused."""
+        self._resent.add(entry)
 
     def deliver(self, entry: str, key: str) -> None:
         """The idle reader was given this entry; the next exchange claims it, and looks for more."""
@@ -227,7 +239,7 @@ class Exchange:
         delivered = list(self._deliveries)
         free = self._claimable
         for_a_suspect = self._suspects_since is not None and free > 0
-        lanes = SUSPECTS if for_a_suspect else self._lanes
+        lanes = SUSPECTS if for_a_suspect else self._lanes_of_this_round(free)
         self._looked_at = clock.monotonic()
         called_out, suspected = self._called_out, self._suspected
         self._schedule.sent()
@@ -270,6 +282,12 @@ class Exchange:
         if not claims:
             self.found_nothing.set()
 
+    def _lanes_of_this_round(self, free: int) -> str:
+        if self._lanes == SUSPECTS or free == 0:
+            return self._lanes
+        self._claiming_rounds += 1
+        return LANES_FROM_BELOW if self._claiming_rounds % _FROM_BELOW_EVERY == 0 else LANES
+
     def _next_settlements(self) -> list[Settlement]:
         """As many as one script should carry, by number and by size."""
         sent: list[Settlement] = []
@@ -294,6 +312,9 @@ class Exchange:
 
     def _judge(self, settlement: Settlement, verdict: int) -> None:
         entry, key, outcome = settlement[:3]
+        if outcome == "admit":
+            self._crew.judged(entry, verdict)
+            return
         self._crew.settled(key)
         certain = entry not in self._resent
         self._resent.discard(entry)

@@ -11,7 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from docket import clock, payload, stacks
+from docket.admission import Refusal
 from docket.context import current_execution
+from docket.dependencies.limits import Limit, in_order
 from docket.errors import CannotLoad, CannotStore, ForcedRetry, TaskInterrupted
 from docket.execution import Execution, ExecutionState
 from docket.interruption import Interruption
@@ -19,6 +21,7 @@ from docket.message import Claimed
 from docket.registry import Task
 from docket.strikelist import Strike
 from docket_runtime import outcomes, places, resolution
+from docket_runtime.admission import in_words
 from docket_runtime.ambient import context_of
 from docket_runtime.claims import Flight
 from docket_runtime.outcomes import Outcome
@@ -37,6 +40,7 @@ class Executor:
         self._worker = worker
 
     async def execute(self, flight: Flight) -> Outcome:
+        """Raises Waits if a limit does not admit it now: then it is not ours any more."""
         claimed = flight.claimed
         if flight.stopped or flight.interrupted or self._worker.surroundings.board.standing_down:
             return outcomes.RETURNED
@@ -59,17 +63,29 @@ class Executor:
             strike = rules.match(claimed.function, args, kwargs, task)
             if strike is not None:
                 return self._struck(claimed, strike)
-        execution = self._execution_of(claimed, args, kwargs)
+        opening = resolution.Opening(
+            self._worker, task, self._execution_of(claimed, args, kwargs), flight.time_out
+        )
+        current_execution.set(opening.execution)
+        limits = self._limits_of(task)
+        if limits or claimed.admission is not None:
+            refused = await self._refused(flight, opening, limits)
+            if refused is not None:
+                return refused
+        return await self._count_and_run(flight, opening)
+
+    async def _count_and_run(self, flight: Flight, opening: resolution.Opening) -> Outcome:
+        claimed, task, execution = flight.claimed, opening.task, opening.execution
         late = max(0, clock.now_us() - claimed.when_us) / 1e6
         flight.counted_from = clock.monotonic()
         self._worker.surroundings.board.started(claimed.function, claimed.redelivered > 0, late)
         logs = _LOG.isEnabledFor(logging.INFO)
-        call = task.call_repr(claimed.key, args, kwargs) if logs else ""
+        call = task.call_repr(claimed.key, execution.args, execution.kwargs) if logs else ""
         if logs:
             lateness = round(late, 3)
             extra = {**context_of(execution), "lateness": lateness}
             _LOG.info("↪ [%.3fs] %s", lateness, call, extra=extra)
-        outcome = await self._run(flight, task, execution)
+        outcome = await self._run(flight, opening)
         if logs:
             duration = round(clock.monotonic() - flight.claimed_at, 3)
             extra = {**context_of(execution), "duration": duration, "outcome": outcome.verb}
@@ -99,9 +115,38 @@ class Executor:
         execution.message_id = claimed.entry
         return execution
 
-    async def _run(self, flight: Flight, task: Task, execution: Execution) -> Outcome:
-        opening = resolution.Opening(self._worker, task, execution, flight.time_out)
-        current_execution.set(execution)
+    def _limits_of(self, task: Task) -> tuple[Limit, ...]:
+        of_every_task = self._worker.limits_of_every_task
+        return in_order((*task.limits, *of_every_task)) if of_every_task else task.limits
+
+    async def _refused(
+        self, flight: Flight, opening: resolution.Opening, limits: tuple[Limit, ...]
+    ) -> Outcome | None:
+        """None: it may begin. Raises Waits if it stands in line."""
+        claimed, execution = flight.claimed, opening.execution
+        try:
+            words = await in_words(limits, opening.task, execution)
+        except Exception as error:
+            resolution.take_intentions(opening)
+            return self._failed(flight, opening, error)
+        try:
+            answer = await self._worker.gate.admit(claimed, words, limits)
+        except asyncio.CancelledError:
+            self._worker.exchange.expect_refusal(claimed.entry)
+            if flight.interrupted:
+                return outcomes.RETURNED
+            raise
+        if isinstance(answer, Refusal):
+            _LOG.info("🗙 %s(...){%s}: %s", claimed.function, claimed.key, answer.reason)
+            if answer.skips:
+                resolution.take_intentions(opening)
+            return self._perpetuate(opening) or outcomes.cancelled(answer.reason)
+        opening.limit_names = answer.names
+        execution.started_at = clock.now()
+        return None
+
+    async def _run(self, flight: Flight, opening: resolution.Opening) -> Outcome:
+        execution = opening.execution
         places.current.set(flight.place)
         try:
             # Interrupted or not: a body that came to its end has done its work.

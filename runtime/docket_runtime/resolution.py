@@ -41,6 +41,7 @@ class Opening:
         "_values",
         "execution",
         "expire",
+        "limit_names",
         "perpetual",
         "retry",
         "task",
@@ -58,6 +59,7 @@ class Opening:
         self.retry: Retry | None = None
         self.perpetual: Perpetual | None = None
         self.time_limit: TimeLimit | None = None
+        self.limit_names: Mapping[str, str] = {}
         self._stack: AsyncExitStack | None = None
         self._thread_stack: ExitStack | None = None
         self._supplied: Mapping[str, Any] | None = None
@@ -301,6 +303,15 @@ class Opening:
 def _missing(wanted: str, statement: ArgumentStatement) -> None:
     if not statement.optional:
         raise KeyError(wanted)
+
+
+def take_intentions(opening: Opening) -> None:
+    """What the task states about what follows a run, for one that does not take place."""
+    for statement in opening.task.injected.values():
+        if isinstance(statement, Retry | Perpetual):
+            opener = opener_of(statement)
+            assert opener is not None
+            opener(opening, statement)
 
 
 def is_plain(task: Task) -> bool:

@@ -31,13 +31,23 @@ class Roll:
         name: str,
         settings: WorkerSettings,
         lease_ms: int,
+        all_limited: bool,
     ) -> None:
         self._store, self._keys, self._registry = store, keys, registry
         self._name, self._settings, self._lease_ms = name, settings, lease_ms
         self.worker_id = ""
+        self._all_limited = all_limited
 
     def be_new(self) -> None:
         self.worker_id = f"{self._name}/{secrets.token_hex(3)}"
+
+    @property
+    def _limited(self) -> list[str]:
+        return [
+            name
+            for name in self._registry
+            if self._all_limited or ((task := self._registry.get(name)) is not None and task.limits)
+        ]
 
     async def enlist(self) -> None:
         """This incarnation is on the roll, and work that only lacked its tasks is back in line."""
@@ -52,6 +62,7 @@ class Roll:
                     process=process(),
                     concurrency=self._settings.concurrency,
                     tasks=list(self._registry),
+                    limited=self._limited,
                 )
             )
             total += int(adopted)

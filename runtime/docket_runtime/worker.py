@@ -20,6 +20,7 @@ from docket import clock, message, scheduling, stacks, strikes
 from docket import sync as blocking
 from docket.context import current_docket, current_worker
 from docket.dependencies.base import Dependency
+from docket.dependencies.limits import Admission, limits_among
 from docket.docket import Docket
 from docket.errors import AuthenticationFailed
 from docket.message import Claimed
@@ -29,6 +30,7 @@ from docket.store.blocking import BlockingStore
 from docket.store.connect import translated
 from docket.store.ledger import lease_ms, renewal_interval
 from docket_runtime import exchange, outcomes
+from docket_runtime.admission import Gate, Waits
 from docket_runtime.automatic import AutomaticTasks
 from docket_runtime.claims import Claims, Flight
 from docket_runtime.drain import Drain
@@ -117,7 +119,10 @@ class Worker:
         self.fallback: Task | None = (
             None if fallback_task is None else plan(fallback_task, name_of(fallback_task))
         )
-        self.around_every_task = _named(dependencies)
+        named = _named(dependencies)
+        self.around_every_task = tuple(each for each in named if not isinstance(each[1], Admission))
+        self.limits_of_every_task = limits_among(named)
+        self.gate = Gate(lambda claimed, words: self.exchange.ask_admission(claimed, words))
         self.claims = Claims(concurrency)
         self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
         self._is_running = False
@@ -164,7 +169,13 @@ class Worker:
             self._loop = asyncio.get_running_loop()
             self._lease_ms = lease_ms(self.redelivery_timeout, self._renewal_interval)
             self._roll = Roll(
-                self._store, self.docket.keys, self.registry, self.name, self.settings, self._lease_ms
+                self._store,
+                self.docket.keys,
+                self.registry,
+                self.name,
+                self.settings,
+                self._lease_ms,
+                bool(self.limits_of_every_task),
             )
             self.drain = Drain(self)
             self._assemble()
@@ -452,12 +463,25 @@ class Worker:
     async def _fly(self, flight: Flight) -> None:
         try:
             outcome = await self._executor.execute(flight)
+        except Waits:
+            self._let_wait(flight)
+            return
         except asyncio.CancelledError:
             outcome = outcomes.INTERRUPTED if flight.interrupted else outcomes.cancelled()
         except BaseException as error:
             _LOG.exception("the runtime itself failed on %s", flight.claimed.key)
             outcome = outcomes.failed(error)
         self._land(flight, outcome)
+
+    def _let_wait(self, flight: Flight) -> None:
+        key = flight.claimed.key
+        if key in self._runs:
+            self._runs[key] -= 1
+        self.claims.release(flight)
+        self.exchange.wake()
+
+    def judged(self, entry: str, verdict: int) -> None:
+        self.gate.judged(entry, verdict)
 
     def _land(self, flight: Flight, outcome: outcomes.Outcome) -> None:
         board = self.surroundings.board

@@ -15,15 +15,22 @@ if TYPE_CHECKING:
     from docket import testing as testing
     from docket.agenda import Agenda as Agenda
     from docket.annotations import Logged as Logged
+    from docket.dependencies import LIMIT_BY as LIMIT_BY
     from docket.dependencies import CallArgument as CallArgument
+    from docket.dependencies import ConcurrencyLimit as ConcurrencyLimit
+    from docket.dependencies import ConcurrencyStrategy as ConcurrencyStrategy
+    from docket.dependencies import ConflictResolution as ConflictResolution
+    from docket.dependencies import Cooldown as Cooldown
     from docket.dependencies import Cron as Cron
     from docket.dependencies import CurrentDocket as CurrentDocket
     from docket.dependencies import CurrentExecution as CurrentExecution
     from docket.dependencies import CurrentWorker as CurrentWorker
+    from docket.dependencies import Debounce as Debounce
     from docket.dependencies import Depends as Depends
     from docket.dependencies import ExponentialRetry as ExponentialRetry
     from docket.dependencies import Perpetual as Perpetual
     from docket.dependencies import Progress as Progress
+    from docket.dependencies import RateLimit as RateLimit
     from docket.dependencies import Retry as Retry
     from docket.dependencies import Shared as Shared
     from docket.dependencies import TaskArgument as TaskArgument
@@ -47,10 +54,19 @@ if TYPE_CHECKING:
     from docket.execution import TaskCall as TaskCall
     from docket.interruption import check_cancelled as check_cancelled
     from docket.interruption import shield as shield
+    from docket.priorities import Priority as Priority
     from docket.strikelist import StrikeList as StrikeList
     from docket_runtime.worker import Worker as Worker
 
 _HOMES = {
+    "ConcurrencyLimit": "docket.dependencies",
+    "ConcurrencyStrategy": "docket.dependencies",
+    "ConflictResolution": "docket.dependencies",
+    "Cooldown": "docket.dependencies",
+    "Debounce": "docket.dependencies",
+    "LIMIT_BY": "docket.dependencies",
+    "RateLimit": "docket.dependencies",
+    "Priority": "docket.priorities",
     "Timeout": "docket.dependencies",
     "Perpetual": "docket.dependencies",
     "Progress": "docket.dependencies",
@@ -92,6 +108,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "ConcurrencyLimit",
+    "ConcurrencyStrategy",
+    "ConflictResolution",
+    "Cooldown",
+    "Debounce",
+    "LIMIT_BY",
+    "RateLimit",
+    "Priority",
     "Timeout",
     "Perpetual",
     "Progress",

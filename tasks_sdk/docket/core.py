@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from docket import clock, scheduling, snapshot
+from docket import clock, priorities, scheduling, snapshot
 from docket.context import current_execution
 from docket.errors import SchedulingFailed
 from docket.execution import ExecutionState, ExecutionView, TaskCall, fresh_key
 from docket.message import Record
+from docket.priorities import Priority
 from docket.registry import Registry, TaskFunction
 from docket.results import read_all
 from docket.settings import DocketSettings
@@ -22,6 +23,9 @@ from docket.strikelist import StrikeList
 from docket.tasks import standard_tasks
 
 E = TypeVar("E", bound=ExecutionView)
+
+Prepared = tuple[TaskFunction | str, datetime | None, str, Priority]
+"""All that is known of a call before its arguments are."""
 
 
 class Core(Generic[E]):
@@ -42,25 +46,26 @@ class Core(Generic[E]):
         function: TaskFunction | str,
         when: datetime | None,
         key: str | None,
+        priority: Priority | str | None = None,
         *,
         key_required: bool = False,
-    ) -> tuple[TaskFunction | str, datetime | None, str]:
+    ) -> Prepared:
         """What can be refused before the arguments are known is refused here; a fresh key is fixed here too."""
         if key is None and key_required:
             raise ValueError("expected the key of what is to be replaced, got None")
         scheduling.check(function, when, key)
         if not isinstance(function, str):
             self.registry.register(function)
-        return function, when, fresh_key() if key is None else key
+        return function, when, fresh_key() if key is None else key, priorities.checked(priority)
 
     def call(
         self,
-        prepared: tuple[TaskFunction | str, datetime | None, str],
+        prepared: Prepared,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> TaskCall:
-        function, when, key = prepared
-        return scheduling.call_of(self.registry, function, when, key, args, dict(kwargs))
+        function, when, key, priority = prepared
+        return scheduling.call_of(self.registry, function, when, key, args, dict(kwargs), priority)
 
     def schedule(
         self, calls: Sequence[TaskCall], *, replace: bool = False, chunk: int = scheduling.CHUNK

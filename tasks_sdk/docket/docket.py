@@ -12,9 +12,11 @@ from typing import Any, ParamSpec, Self, overload
 import anyio.to_thread
 import redis.asyncio
 
-from docket import scheduling, strikes
+from docket import limits, scheduling, strikes, why
 from docket.core import Core
 from docket.execution import Execution, TaskCall
+from docket.limits import LimitInfo
+from docket.priorities import Priority
 from docket.registry import TaskFunction
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
 from docket.snapshot import DocketSnapshot as DocketSnapshot
@@ -23,6 +25,7 @@ from docket.store.asynchronous import AsyncStore
 from docket.store.connect import OWN_SCHEMES, check, resolve
 from docket.store.keys import Keys
 from docket.strikelist import Operator, Restore, Strike, StrikeList
+from docket.why import Why
 
 P = ParamSpec("P")
 
@@ -130,41 +133,72 @@ class Docket:
 
     @overload
     def add(
-        self, function: Callable[P, Any], when: datetime | None = None, key: str | None = None
+        self,
+        function: Callable[P, Any],
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[P, Coroutine[Any, Any, Execution]]: ...
     @overload
     def add(
-        self, function: str, when: datetime | None = None, key: str | None = None
+        self,
+        function: str,
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., Coroutine[Any, Any, Execution]]: ...
     def add(
-        self, function: Callable[..., Any] | str, when: datetime | None = None, key: str | None = None
+        self,
+        function: Callable[..., Any] | str,
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., Coroutine[Any, Any, Execution]]:
         """Call the result with the task's arguments: then it is queued, or parked until `when` (aware; past means now).
 
         While an execution of the same key waits or runs nothing is added and its `disposition` is ALREADY_SCHEDULED;
         only the running execution itself may add its own key: its successor.
         """
-        return self._scheduler(function, when, key, replace=False)
+        return self._scheduler(function, when, key, priority, replace=False)
 
     @overload
     def replace(
-        self, function: Callable[P, Any], when: datetime | None, key: str
+        self,
+        function: Callable[P, Any],
+        when: datetime | None,
+        key: str,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[P, Coroutine[Any, Any, Execution]]: ...
     @overload
     def replace(
-        self, function: str, when: datetime | None, key: str
+        self, function: str, when: datetime | None, key: str, *, priority: Priority | str = Priority.NORMAL
     ) -> Callable[..., Coroutine[Any, Any, Execution]]: ...
     def replace(
-        self, function: Callable[..., Any] | str, when: datetime | None, key: str
+        self,
+        function: Callable[..., Any] | str,
+        when: datetime | None,
+        key: str,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., Coroutine[Any, Any, Execution]]:
         """Call the result with the arguments: whatever waited under this key is replaced. What runs is not stopped; its
         end counts no more, and the new call begins after it."""
-        return self._scheduler(function, when, key, replace=True)
+        return self._scheduler(function, when, key, priority, replace=True)
 
     def _scheduler(
-        self, function: Callable[..., Any] | str, when: datetime | None, key: str | None, *, replace: bool
+        self,
+        function: Callable[..., Any] | str,
+        when: datetime | None,
+        key: str | None,
+        priority: Priority | str,
+        *,
+        replace: bool,
     ) -> Callable[..., Coroutine[Any, Any, Execution]]:
-        prepared = self.core.prepare(function, when, key, key_required=replace)
+        prepared = self.core.prepare(function, when, key, priority, key_required=replace)
 
         async def schedule(*args: Any, **kwargs: Any) -> Execution:
             call = self.core.call(prepared, args, kwargs)
@@ -174,17 +208,32 @@ class Docket:
 
     @overload
     def call(
-        self, function: Callable[P, Any], when: datetime | None = None, key: str | None = None
+        self,
+        function: Callable[P, Any],
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[P, TaskCall]: ...
     @overload
     def call(
-        self, function: str, when: datetime | None = None, key: str | None = None
+        self,
+        function: str,
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., TaskCall]: ...
     def call(
-        self, function: Callable[..., Any] | str, when: datetime | None = None, key: str | None = None
+        self,
+        function: Callable[..., Any] | str,
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., TaskCall]:
         """Like `add`, but only describes the call, for `add_many`."""
-        prepared = self.core.prepare(function, when, key)
+        prepared = self.core.prepare(function, when, key, priority)
         return lambda *args, **kwargs: self.core.call(prepared, args, kwargs)
 
     async def add_many(self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000) -> list[Execution]:
@@ -205,6 +254,23 @@ class Docket:
     async def get_execution(self, key: str) -> Execution | None:
         """None if there is no record: it never existed or has expired."""
         return await self.store.perform(self.core.get_execution(key))
+
+    async def limits(self) -> list[LimitInfo]:
+        """The limits that somebody holds a permit of or waits for."""
+        return await self.store.perform(limits.limits(self.keys))
+
+    async def set_limit(self, name: str, most: int) -> int | None:
+        """The concurrency limit of this name, or all that have it in common, admits so many from now on, whatever the
+        code says; 0 pauses it. What runs goes on. Returns what was set before; ValueError for less than nothing."""
+        return await self.store.perform(limits.set_maximum(self.keys, name, most))
+
+    async def reset_limit(self, name: str) -> int | None:
+        """It admits what the code says. Returns what was set before."""
+        return await self.store.perform(limits.set_maximum(self.keys, name, None))
+
+    async def why(self, key: str) -> Why:
+        """Why this execution is not running, in sentences."""
+        return await self.store.perform(why.why(self.keys, key, self.core.strikes))
 
     async def clear(self) -> int:
         """Everything that waits is cancelled; what runs goes on. Returns how many."""

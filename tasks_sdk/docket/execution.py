@@ -6,7 +6,7 @@ import asyncio
 import enum
 import itertools
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from docket.events import ExecutionEvent
 from docket.events import ProgressEvent as ProgressEvent
 from docket.events import StateEvent as StateEvent
 from docket.message import Record
+from docket.priorities import Priority
 from docket.progress import ExecutionProgress as ExecutionProgress
 from docket.progress import ProgressView
 from docket.states import ExecutionState as ExecutionState
@@ -48,6 +49,7 @@ class TaskCall:
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     key: str = ""
     when: datetime | None = None
+    priority: Priority = Priority.NORMAL
 
 
 class _Keys:
@@ -162,14 +164,15 @@ class ExecutionView:
         unregistered.__name__ = self.function_name
         return unregistered
 
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Parameter → its value in this call, defaults included; of a task not registered here, what was named."""
+        task = self.docket.registry.get(self.function_name)
+        return self.kwargs if task is None else task.arguments(self.args, self.kwargs)
+
     def get_argument(self, name: str) -> Any:
         """The value that a parameter has in this call, its default included. KeyError if there is none."""
-        task = self.docket.registry.get(self.function_name)
-        if task is None:
-            return self.kwargs[name]
-        bound = task.signature.bind_partial(*self.args, **self.kwargs)
-        bound.apply_defaults()
-        return bound.arguments[name]
+        return self.parameters[name]
 
     def learn(self, record: Record | None) -> None:
         """Takes over what the record says. No record: it has expired, and the execution is as if it had never begun."""

@@ -34,7 +34,7 @@ _STATES = frozenset({b"scheduled", b"queued", b"running", b"completed", b"failed
 
 STATES_ENDED = frozenset({"completed", "failed", "cancelled"})
 
-CLAIM_WIDTH = 9
+CLAIM_WIDTH = 10
 
 
 def name_of(worker_id: str) -> str:
@@ -128,6 +128,9 @@ class Claimed:
     generation: int
     redelivered: int
     crashes: int
+    admission: str | None = None
+    """None: no limits are known. `=` and the limits that have admitted it; `!`, the number of the one that refuses it
+    for good, `:` and the limits; `?`: its task is limited, and its worker has to say by what."""
 
 
 def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
@@ -143,6 +146,7 @@ def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
             _number(reply[i + 6]),
             _number(reply[i + 7]),
             _number(reply[i + 8]),
+            _text(reply[i + 9]),
         )
         for i in range(0, len(reply), CLAIM_WIDTH)
     ]

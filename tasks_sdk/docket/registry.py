@@ -12,8 +12,9 @@ from typing import Any, cast
 
 from docket.annotations import LoggedCalls
 from docket.dependencies.base import Dependency
+from docket.dependencies.limits import Admission, Limit, limits_among
 from docket.dependencies.signature import injected_into, wrapped_around
-from docket.dependencies.statements import check
+from docket.dependencies.statements import check, check_limits
 
 TaskFunction = Callable[..., Any]
 
@@ -34,6 +35,7 @@ class Task:
     injected: Mapping[str, Dependency]
     logged: LoggedCalls
     wrapped: tuple[tuple[str, Dependency], ...] = ()
+    limits: tuple[Limit, ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -42,6 +44,19 @@ class Task:
     def call_repr(self, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The call as it may be logged."""
         return self.logged.show(self.name, key, args, kwargs)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Parameter → its value in such a call: defaults included, what is injected not."""
+        bound = self.signature.bind_partial(*args, **kwargs)
+        supplied = set(bound.arguments)
+        bound.apply_defaults()
+        found: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            if self.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+                found |= value
+            elif name in supplied or name not in self.injected:
+                found[name] = value
+        return found
 
     def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """TypeError, as a direct call with these arguments would raise it."""
@@ -98,7 +113,10 @@ def plan(function: TaskFunction, name: str) -> Task:
     except ValueError as error:
         raise TypeError(f"{name} cannot be a task: {error}") from error
     injected = injected_into(function, signature)
+    wrapped = wrapped_around(function)
+    limits = limits_among(injected.items(), wrapped)
     check(name, signature, injected)
+    check_limits(name, signature, injected, limits)
     return Task(
         name,
         function,
@@ -106,7 +124,8 @@ def plan(function: TaskFunction, name: str) -> Task:
         returns_awaitable(function),
         injected,
         LoggedCalls.of(function, signature),
-        wrapped_around(function),
+        tuple(each for each in wrapped if not isinstance(each[1], Admission)),
+        limits,
     )
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from docket import clock, payload, strikes
+from docket import admission, clock, payload, strikes
 from docket.execution import Disposition, ExecutionState, TaskCall, fresh_key, moment_of
 from docket.payload import encodable
+from docket.priorities import Priority, lane_of
 from docket.registry import Registry, TaskFunction
 from docket.store import scripts
 from docket.store.keys import Keys
@@ -48,6 +49,7 @@ def call_of(
     key: str | None,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    priority: Priority = Priority.NORMAL,
 ) -> TaskCall:
     """A call checked against the function's signature, where that is known (TypeError)."""
     if isinstance(function, str):
@@ -58,7 +60,9 @@ def call_of(
         name = task.name
     if task is not None:
         task.check_call(args, kwargs)
-    return TaskCall(name, task and task.function, args, kwargs, fresh_key() if key is None else key, when)
+    return TaskCall(
+        name, task and task.function, args, kwargs, fresh_key() if key is None else key, when, priority
+    )
 
 
 def check(function: TaskFunction | str, when: datetime | None, key: str | None) -> None:
@@ -112,6 +116,10 @@ def schedule(
                         ttl_ms,
                         inside[1] if inside is not None and inside[0] == call.key else "",
                         random.getrandbits(31),
+                        admission.known_to_the_caller(
+                            registry.get(call.function_name), call.args, call.kwargs
+                        ),
+                        lane_of(call.priority),
                     )
                     for (call, body), strike in zip(batch, struck, strict=True)
                     if strike is None

@@ -61,9 +61,21 @@ def read_records(keys: Keys, names: Iterable[str]) -> Operation[list[Record]]:
 def live_records(keys: Keys) -> Operation[list[Record]]:
     """Everything that waits or runs, each once, the parked ones last and by due time."""
     names: dict[str, None] = {}
-    for lane in (keys.suspects, keys.redelivered, keys.stream):
+    for lane in (keys.suspects, keys.redelivered, keys.high, keys.stream, keys.low):
         names |= dict.fromkeys((yield from _keys_in_stream(lane)))
-    deferred, rules = yield Commands((("SMEMBERS", keys.deferred), ("XRANGE", keys.strikes, "-", "+")))
+    deferred, rules, limits, rates = yield Commands(
+        (
+            ("SMEMBERS", keys.deferred),
+            ("XRANGE", keys.strikes, "-", "+"),
+            ("SMEMBERS", keys.limits),
+            ("ZRANGE", keys.alarms, 0, -1),
+        )
+    )
+    lines = [keys.waiting(name.decode()) for name in limits] + [
+        keys.throttled(name.decode()) for name in rates
+    ]
+    for line in lines:
+        names |= dict.fromkeys((yield from _keys_in_order(line)))
     names |= dict.fromkeys(key.decode() for key in deferred)
     for rule, _ in rules:
         names |= dict.fromkeys((yield from _keys_in_order(keys.held(rule.decode()))))

@@ -15,10 +15,12 @@ from typing import Any, ParamSpec, Self, overload
 
 import redis
 
-from docket import events, results, scheduling, strikes
+from docket import events, limits, results, scheduling, strikes, why
 from docket.core import Core
 from docket.events import ExecutionEvent
 from docket.execution import Disposition, ExecutionView, TaskCall
+from docket.limits import LimitInfo
+from docket.priorities import Priority
 from docket.progress import ProgressView
 from docket.registry import TaskFunction
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
@@ -27,6 +29,7 @@ from docket.store.blocking import BlockingStore
 from docket.store.connect import resolve
 from docket.store.keys import Keys
 from docket.strikelist import Operator, Restore, Strike, StrikeList
+from docket.why import Why
 
 P = ParamSpec("P")
 
@@ -162,32 +165,65 @@ class Docket:
 
     @overload
     def add(
-        self, function: Callable[P, Any], when: datetime | None = None, key: str | None = None
+        self,
+        function: Callable[P, Any],
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[P, Execution]: ...
     @overload
     def add(
-        self, function: str, when: datetime | None = None, key: str | None = None
+        self,
+        function: str,
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., Execution]: ...
     def add(
-        self, function: Callable[..., Any] | str, when: datetime | None = None, key: str | None = None
+        self,
+        function: Callable[..., Any] | str,
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., Execution]:
-        return self._scheduler(function, when, key, replace=False)
+        return self._scheduler(function, when, key, priority, replace=False)
 
     @overload
     def replace(
-        self, function: Callable[P, Any], when: datetime | None, key: str
+        self,
+        function: Callable[P, Any],
+        when: datetime | None,
+        key: str,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[P, Execution]: ...
     @overload
-    def replace(self, function: str, when: datetime | None, key: str) -> Callable[..., Execution]: ...
     def replace(
-        self, function: Callable[..., Any] | str, when: datetime | None, key: str
+        self, function: str, when: datetime | None, key: str, *, priority: Priority | str = Priority.NORMAL
+    ) -> Callable[..., Execution]: ...
+    def replace(
+        self,
+        function: Callable[..., Any] | str,
+        when: datetime | None,
+        key: str,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., Execution]:
-        return self._scheduler(function, when, key, replace=True)
+        return self._scheduler(function, when, key, priority, replace=True)
 
     def _scheduler(
-        self, function: Callable[..., Any] | str, when: datetime | None, key: str | None, *, replace: bool
+        self,
+        function: Callable[..., Any] | str,
+        when: datetime | None,
+        key: str | None,
+        priority: Priority | str,
+        *,
+        replace: bool,
     ) -> Callable[..., Execution]:
-        prepared = self.core.prepare(function, when, key, key_required=replace)
+        prepared = self.core.prepare(function, when, key, priority, key_required=replace)
 
         def schedule(*args: Any, **kwargs: Any) -> Execution:
             call = self.core.call(prepared, args, kwargs)
@@ -197,16 +233,31 @@ class Docket:
 
     @overload
     def call(
-        self, function: Callable[P, Any], when: datetime | None = None, key: str | None = None
+        self,
+        function: Callable[P, Any],
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[P, TaskCall]: ...
     @overload
     def call(
-        self, function: str, when: datetime | None = None, key: str | None = None
+        self,
+        function: str,
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., TaskCall]: ...
     def call(
-        self, function: Callable[..., Any] | str, when: datetime | None = None, key: str | None = None
+        self,
+        function: Callable[..., Any] | str,
+        when: datetime | None = None,
+        key: str | None = None,
+        *,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Callable[..., TaskCall]:
-        prepared = self.core.prepare(function, when, key)
+        prepared = self.core.prepare(function, when, key, priority)
         return lambda *args, **kwargs: self.core.call(prepared, args, kwargs)
 
     def add_many(self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000) -> list[Execution]:
@@ -220,6 +271,23 @@ class Docket:
 
     def get_execution(self, key: str) -> Execution | None:
         return self.store.perform(self.core.get_execution(key))
+
+    def limits(self) -> list[LimitInfo]:
+        """The limits that somebody holds a permit of or waits for."""
+        return self.store.perform(limits.limits(self.keys))
+
+    def set_limit(self, name: str, most: int) -> int | None:
+        """The concurrency limit of this name, or all that have it in common, admits so many from now on, whatever the
+        code says; 0 pauses it. What runs goes on. Returns what was set before; ValueError for less than nothing."""
+        return self.store.perform(limits.set_maximum(self.keys, name, most))
+
+    def reset_limit(self, name: str) -> int | None:
+        """It admits what the code says. Returns what was set before."""
+        return self.store.perform(limits.set_maximum(self.keys, name, None))
+
+    def why(self, key: str) -> Why:
+        """Why this execution is not running, in sentences."""
+        return self.store.perform(why.why(self.keys, key, self.core.strikes))
 
     def clear(self) -> int:
         return self.store.perform(scheduling.clear(self.keys))

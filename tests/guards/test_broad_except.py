@@ -15,6 +15,8 @@ PAYLOAD = "tasks_sdk/docket/payload.py"
 BORDERS: dict[tuple[str, str], str] = {
     ("runtime/docket_runtime/executor.py", "Executor._run"): "around a task's call",
     ("runtime/docket_runtime/executor.py", "Executor._opened"): "around a task's call",
+    ("runtime/docket_runtime/executor.py", "Executor._refused"): "a user's strategy that names a limit",
+    ("tasks_sdk/docket/admission.py", "known_to_the_caller"): "a user's __str__",
     ("runtime/docket_runtime/resolution.py", "Opening.open"): "a user's dependency, opened",
     ("runtime/docket_runtime/resolution.py", "Opening.open_in_thread"): "a user's dependency, opened",
     ("runtime/docket_runtime/shared.py", "SharedValues._keep"): "a user's dependency, opened",

@@ -40,6 +40,8 @@ class Crew:
     def return_unbegun(self, claimed: Claimed) -> None:
         self.returned.append(claimed.entry)
 
+    def judged(self, entry: str, verdict: int) -> None: ...
+
     def settled(self, key: str) -> None: ...
 
     async def heed(self, version: bytes | None) -> None:
@@ -77,7 +79,7 @@ def nothing(call: Call, rows: list[Any] | None = None, lapsed: int = 0) -> list[
 
 
 def a_claim(entry: str) -> list[bytes | None]:
-    return [entry.encode(), b"key", b"f", b"p", b"1", b"1", b"1", None, None]
+    return [entry.encode(), b"key", b"f", b"p", b"1", b"1", b"1", None, None, None]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Random histories of one docket against a model: keys, generations, and never two bodies of one key."""
+"""Random histories of one docket against a model: keys, generations, never two bodies of one key, and limits."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,10 +26,17 @@ from docket.store.keys import Keys
 from docket.store.scripts import Call
 from tests.leftovers import leftovers, remove
 
-KEYS = st.sampled_from(["a", "b", "stream", "runs:a"])
+KEYS = st.sampled_from(["a", "b", "c", "d", "stream", "runs:a"])
 WORKERS = st.sampled_from([0, 1])
 FAR = 9_000_000_000_000_000
 TTL = st.sampled_from([0, 60_000])
+MOST = {"L": 1, "M": 2, "N": 1}
+LIMITS = st.sampled_from(["", "", "L", "M", "LM", "ML", "NM", "LN", "LMN"])
+LANES_OF_CALLS = st.sampled_from(["", "", "h", "l"])
+
+
+def in_words(limits: str) -> str:
+    return json.dumps([["c", name, MOST[name], "queue", ""] for name in limits]) if limits else ""
 
 
 class Life:
@@ -39,6 +47,7 @@ class Life:
         self.parked = False
         self.running: int | None = None  # the generation of the body that runs
         self.counts = False  # whether that body's outcome still counts
+        self.permits = ""  # the limits of that body
 
     @property
     def taken(self) -> bool:
@@ -86,9 +95,12 @@ class Ledger(RuleBasedStateMachine):
 
     # --- clients ---------------------------------------------------------------------------------------------------
 
-    def schedule(self, verb: str, key: str, later: bool, ttl: int, inside: str = "") -> tuple[bytes, int]:
+    def schedule(
+        self, verb: str, key: str, later: bool, ttl: int, inside: str = "", limits: str = "", lane: str = ""
+    ) -> tuple[bytes, int]:
         self.requests += 1
-        row: Any = (verb, key, "f", b"body", FAR if later else None, ttl, inside, self.requests)
+        when = FAR if later else None
+        row: Any = (verb, key, "f", b"body", when, ttl, inside, self.requests, in_words(limits), lane)
         (reply,) = self.ask(scripts.schedule(self.keys, [row]))
         (again,) = self.ask(scripts.schedule(self.keys, [row]))
         assert again == reply, "the same request sent twice is not the same as sent once"
@@ -100,18 +112,18 @@ class Ledger(RuleBasedStateMachine):
         life = self.life(key)
         life.waiting, life.parked, life.counts = generation, later, False
 
-    @rule(key=KEYS, later=st.booleans(), ttl=TTL)
-    def add(self, key: str, later: bool, ttl: int) -> None:
-        disposition, generation = self.schedule("add", key, later, ttl)
+    @rule(key=KEYS, later=st.booleans(), ttl=TTL, limits=LIMITS, lane=LANES_OF_CALLS)
+    def add(self, key: str, later: bool, ttl: int, limits: str, lane: str) -> None:
+        disposition, generation = self.schedule("add", key, later, ttl, "", limits, lane)
         if self.life(key).taken:
             assert disposition == b"already"
         else:
             assert disposition == b"scheduled"
             self.scheduled(key, generation, later)
 
-    @rule(key=KEYS, later=st.booleans(), ttl=TTL)
-    def replace(self, key: str, later: bool, ttl: int) -> None:
-        disposition, generation = self.schedule("replace", key, later, ttl)
+    @rule(key=KEYS, later=st.booleans(), ttl=TTL, limits=LIMITS)
+    def replace(self, key: str, later: bool, ttl: int, limits: str) -> None:
+        disposition, generation = self.schedule("replace", key, later, ttl, "", limits)
         assert disposition == b"scheduled"
         self.scheduled(key, generation, later)
 
@@ -148,7 +160,7 @@ class Ledger(RuleBasedStateMachine):
                 self.keys,
                 self.id_of(worker),
                 free=free,
-                lanes="rds",
+                lanes="rhdls",
                 promote_most=100,
                 census=True,
                 settlements=settlements or [],
@@ -162,6 +174,7 @@ class Ledger(RuleBasedStateMachine):
             assert life.running is None, "two bodies of one key at the same time"
             assert claimed.generation == life.waiting and not life.parked
             life.running, life.waiting, life.counts = claimed.generation, None, True
+            life.permits = "".join(row[1] for row in json.loads((claimed.admission or "=[]")[1:]))
             self.held[worker].append(claimed)
         return verdicts
 
@@ -273,12 +286,32 @@ class Ledger(RuleBasedStateMachine):
     def the_streams_hold_what_waits_or_runs_and_nothing_else(self) -> None:
         if not hasattr(self, "keys"):
             return
-        in_line = sum(self.client.xlen(self.keys.lane(lane)) for lane in "drs")
+        in_line = sum(self.client.xlen(self.keys.lane(lane)) for lane in "dhlrs")
         running = sum(life.running is not None for life in self.lives.values())
         parked = self.client.zcard(self.keys.queue)
         deferred = self.client.scard(self.keys.deferred)
+        deferred += sum(self.client.zcard(self.keys.waiting(limit)) for limit in MOST)
         waiting = sum(life.waiting is not None for life in self.lives.values())
         assert in_line - running + parked + deferred == waiting
+
+    @invariant()
+    def no_limit_is_exceeded_and_who_runs_holds_its_permits(self) -> None:
+        if not hasattr(self, "keys"):
+            return
+        for limit, most in MOST.items():
+            holders = {key.decode() for key in self.client.smembers(self.keys.concurrency(limit))}
+            running = {key for key, life in self.lives.items() if life.running and limit in life.permits}
+            assert running <= holders and len(holders) <= most
+            for key in holders - running:  # admitted, and next in line
+                assert self.client.hget(self.keys.runs(key), "state") == b"queued"
+
+    @invariant()
+    def nobody_waits_for_what_nobody_holds(self) -> None:
+        """As long as somebody stands in a line, somebody holds a permit that will be given back."""
+        if hasattr(self, "keys"):
+            waiting = sum(self.client.zcard(self.keys.waiting(limit)) for limit in MOST)
+            held = sum(self.client.scard(self.keys.concurrency(limit)) for limit in MOST)
+            assert not waiting or held
 
     @invariant()
     def records_say_what_the_model_says(self) -> None:
@@ -296,7 +329,7 @@ class Ledger(RuleBasedStateMachine):
             return
         for worker in (0, 1):
             self.die(worker, "none")
-        for _ in range(20):
+        for _ in range(40):
             for worker in (0, 1):
                 self.exchange(worker, 50)
                 held, self.held[worker] = self.held[worker], []

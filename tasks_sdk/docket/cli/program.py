@@ -8,6 +8,7 @@ from docket.cli import (
     cancel,
     clear,
     dead,
+    limits,
     runs,
     session,
     snapshot,
@@ -15,6 +16,7 @@ from docket.cli import (
     tasks,
     version,
     watch,
+    why,
     worker,
     workers,
 )
@@ -45,6 +47,8 @@ app.command("clear", epilog=clear.EPILOG)(clear.clear)
 app.command("strike", epilog=strikes.EPILOG)(strikes.strike)
 app.command("restore", epilog=strikes.EPILOG)(strikes.restore)
 app.command("strikes", epilog=session.EXIT_CODES)(strikes.strikes)
+app.command("why", epilog=why.EPILOG)(why.why)
+app.add_typer(limits.app, name="limits")
 app.add_typer(runs.app, name="runs")
 app.add_typer(workers.app, name="workers")
 app.add_typer(dead.app, name="dead")

@@ -11,12 +11,21 @@ from docket.dependencies.contextual import (
     TaskLogger,
 )
 from docket.dependencies.functional import CallArgument, DependencyFunction, Depends, Shared, TaskArgument
+from docket.dependencies.limits import ConcurrencyLimit, ConflictResolution, Cooldown, Debounce, RateLimit
 from docket.dependencies.perpetual import Cron, Perpetual
 from docket.dependencies.retry import ExponentialRetry, Retry
+from docket.dependencies.strategies import LIMIT_BY, ConcurrencyStrategy
 from docket.dependencies.timeout import Timeout
 from docket.errors import CycleError, ForcedRetry
 
 __all__ = [
+    "LIMIT_BY",
+    "ConcurrencyLimit",
+    "ConcurrencyStrategy",
+    "ConflictResolution",
+    "Cooldown",
+    "Debounce",
+    "RateLimit",
     "CallArgument",
     "Cron",
     "Perpetual",

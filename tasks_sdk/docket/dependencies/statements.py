@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from docket.dependencies.base import Dependency
@@ -14,7 +14,9 @@ from docket.dependencies.functional import (
     SharedByAll,
     SuppliedArgument,
 )
+from docket.dependencies.limits import Limit
 from docket.dependencies.perpetual import Perpetual
+from docket.dependencies.strategies import ArgumentStrategy
 from docket.errors import CycleError
 
 
@@ -30,6 +32,26 @@ def check(name: str, signature: inspect.Signature, injected: Mapping[str, Depend
         _check_tree(name, parameter, statement, signature, ())
     _refuse_cycles(name, injected)
     _refuse_arguments_of_automatic_tasks(name, signature, injected)
+
+
+def check_limits(
+    name: str, signature: inspect.Signature, injected: Mapping[str, Dependency], limits: Iterable[Limit]
+) -> None:
+    """ValueError for limits by arguments that the task does not have, and for a second one of a kind that is single."""
+    parameters = [each for each in signature.parameters.values() if each.name not in injected]
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    limits = list(limits)
+    for limit in limits:
+        strategy = limit.statement.strategy_at(limit.annotated)
+        if isinstance(strategy, ArgumentStrategy) and not takes_any:
+            where = f"{type(limit.statement).__name__} (parameter {limit.parameter!r})"
+            strategy.check(name, (each.name for each in parameters), where)
+    single = [limit for limit in limits if limit.statement.single]
+    if len(single) > 1:
+        kind, (first, second, *_) = type(single[0].statement).__name__, single
+        raise ValueError(
+            f"Only one {kind} dependency is allowed per task; {name} has {first.parameter!r} and {second.parameter!r}"
+        )
 
 
 def _refuse_arguments_of_automatic_tasks(

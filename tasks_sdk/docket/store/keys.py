@@ -7,8 +7,10 @@ no task key, task name or worker name can touch a key of ours.
 from __future__ import annotations
 
 GROUP = "docket-workers"
-LANES = "rd"
-"""The lanes in the order in which every worker serves them: redelivered work goes first."""
+LANES = "rhdl"
+"""The lanes in the order in which every worker serves them: redelivered work goes first, then by priority."""
+LANES_FROM_BELOW = "LDrhdl"
+"""The same, but first one execution (a capital: at most one) of each lane that could otherwise starve."""
 SUSPECTS = "s"
 
 
@@ -34,6 +36,14 @@ _FIXED = frozenset(
         "held",
         "concurrency",
         "waiting",
+        "throttled",
+        "limits",
+        "maximums",
+        "limited",
+        "alarms",
+        "rates",
+        "cooldowns",
+        "debounces",
     ]
 )
 
@@ -55,8 +65,18 @@ class Keys:
         return f"{self.prefix}:stream"
 
     @property
+    def high(self) -> str:
+        """stream · what is due and has high priority. Lane `h`."""
+        return f"{self.prefix}:stream:high"
+
+    @property
+    def low(self) -> str:
+        """stream · what is due and has low priority. Lane `l`."""
+        return f"{self.prefix}:stream:low"
+
+    @property
     def redelivered(self) -> str:
-        """stream · what somebody had claimed and gave back; served first. Lane `r`."""
+        """stream · what somebody had claimed and gave back, and what a limit has admitted; goes first. Lane `r`."""
         return f"{self.prefix}:stream:redelivered"
 
     @property
@@ -65,7 +85,13 @@ class Keys:
         return f"{self.prefix}:stream:suspects"
 
     def lane(self, lane: str) -> str:
-        return {"d": self.stream, "r": self.redelivered, SUSPECTS: self.suspects}[lane]
+        return {
+            "d": self.stream,
+            "h": self.high,
+            "l": self.low,
+            "r": self.redelivered,
+            SUSPECTS: self.suspects,
+        }[lane]
 
     @property
     def queue(self) -> str:
@@ -137,6 +163,51 @@ class Keys:
         """zset · what the rule of this id holds: key by due time in microseconds. Written when a claim is settled as
         held; goes to the queue when the rule is lifted."""
         return f"{self.prefix}:held:{rule}"
+
+    def concurrency(self, limit: str) -> str:
+        """set · the keys of the executions that hold a permit of this limit; SCARD tells how many."""
+        return f"{self.prefix}:concurrency:{limit}"
+
+    def waiting(self, limit: str) -> str:
+        """zset · the executions that this limit does not admit yet: key by priority and order of arrival."""
+        return f"{self.prefix}:waiting:{limit}"
+
+    def throttled(self, limit: str) -> str:
+        """zset · the executions that this rate limit does not admit yet, like `waiting`."""
+        return f"{self.prefix}:throttled:{limit}"
+
+    @property
+    def limits(self) -> str:
+        """set · the concurrency limits that somebody holds or waits for; the last to leave takes it out."""
+        return f"{self.prefix}:limits"
+
+    @property
+    def maximums(self) -> str:
+        """hash · limit (or what all limits of one statement have in common) by the number that an operator has set in
+        place of the one in the code; stays until it is reset."""
+        return f"{self.prefix}:maximums"
+
+    @property
+    def limited(self) -> str:
+        """set · the tasks that state a limit, as workers say when they enlist; grows only with the code."""
+        return f"{self.prefix}:limited"
+
+    @property
+    def alarms(self) -> str:
+        """zset · the rate limits that somebody waits for, by the moment when the first of them may be admitted."""
+        return f"{self.prefix}:alarms"
+
+    def rates(self, limit: str) -> str:
+        """zset · the starts in the window of a rate limit: delivery by its moment; expires with the window."""
+        return f"{self.prefix}:rates:{limit}"
+
+    def cooldowns(self, name: str) -> str:
+        """string · the generation whose run has opened this cooldown; expires when it is over."""
+        return f"{self.prefix}:cooldowns:{name}"
+
+    def debounces(self, name: str) -> str:
+        """string · the latest call that is being debounced; deleted when it is admitted, or expires."""
+        return f"{self.prefix}:debounces:{name}"
 
     def state_channel(self, key: str) -> str:
         """channel · state events of one execution, in the documented JSON."""

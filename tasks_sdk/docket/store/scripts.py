@@ -6,6 +6,7 @@ A `Script` names the arguments in the order in which the Lua header binds them; 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Call:
 SCHEDULE = Script(
     "schedule",
     arguments=("judged_by",),
-    items=("verb", "key", "name", "body", "when_us", "ttl_ms", "inside", "request"),
+    items=("verb", "key", "name", "body", "when_us", "ttl_ms", "inside", "request", "limits", "lane"),
 )
 EXCHANGE = Script(
     "exchange",
@@ -73,7 +74,9 @@ STOPS = Script("stops", items=("entry", "key"))
 CANCEL = Script("cancel", arguments=("key", "reason"))
 CLEAR = Script("clear", arguments=("cursor", "most"))
 ENLIST = Script(
-    "enlist", arguments=("worker_id", "lease_ms", "host", "process", "concurrency"), items=("task",)
+    "enlist",
+    arguments=("worker_id", "lease_ms", "host", "process", "slots", "limited_tasks"),
+    items=("task",),
 )
 RENEW = Script("renew", arguments=("lease_ms",), items=("worker_id",))
 HAND_OVER = Script(
@@ -89,6 +92,7 @@ STRIKE = Script(
     items=("lifted",),
 )
 STRIKES = Script("strikes")
+MAXIMUM = Script("maximum", arguments=("name", "most"))
 PROGRESS = Script("progress", arguments=("key", "entry", "verb", "value", "request"))
 OBSERVE = Script("observe", arguments=("key", "observer", "mark"))
 ADVANCE = Script("advance", arguments=("by_us",))
@@ -110,6 +114,7 @@ ALL = (
     PURGE_DEAD,
     STRIKE,
     STRIKES,
+    MAXIMUM,
     PROGRESS,
     OBSERVE,
     ADVANCE,
@@ -119,20 +124,32 @@ ALL = (
 
 def schedule(
     keys: Keys,
-    rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int]],
+    rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int, str, str]],
     judged_by: bytes = b"",
 ) -> Call:
     """`judged_by`: the version of the strikes that let these calls pass (empty: there are none). Each row: verb (`add`
-    or `replace`), key, name, body, when_us (None: now), ttl_ms, entry it is asked from, and a number that tells this
-    request from others: sent twice because a reply was lost, it takes place once.
+    or `replace`), key, name, body, when_us (None: now), ttl_ms, entry it is asked from, a number that tells this
+    request from others (sent twice because a reply was lost, it takes place once), its limits as far as the caller
+    knows them, and its lane if that is not the main one.
 
     Replies a row each: `scheduled` or `already`, generation, state, when_us. Or `stale` alone: the rules are
     others now, and nothing was done.
     """
     arguments: list[str | bytes | int] = [keys.prefix, judged_by]
     kept = True
-    for verb, key, name, body, when_us, ttl_ms, inside, request in rows:
-        arguments += (verb, key, name, body, "" if when_us is None else when_us, ttl_ms, inside, request)
+    for verb, key, name, body, when_us, ttl_ms, inside, request, limits, lane in rows:
+        arguments += (
+            verb,
+            key,
+            name,
+            body,
+            "" if when_us is None else when_us,
+            ttl_ms,
+            inside,
+            request,
+            limits,
+            lane,
+        )
         kept = kept and ttl_ms > 0
     return Call(SCHEDULE, keys.stream, arguments, repeatable=kept)
 
@@ -151,7 +168,8 @@ def exchange(
     """Settle `(entry, key, outcome, a, b)`, promote, claim `free` from `lanes` and every `(entry, key)` delivered.
 
     Replies: lapsed, now_us, next due_us or None, whether this worker is the timekeeper, census or None, a verdict for
-    each settlement (1 settled, 0 refused, 2 superseded), rows of claims, the version of the strikes in effect.
+    each settlement (1 settled, 0 refused, 2 superseded; asked for admission: 3 it may begin, 4 it waits, 10 + the
+    number of the limit that refuses it for good), rows of claims, the version of the strikes in effect.
     """
     arguments: list[str | bytes | int] = [
         keys.prefix,
@@ -200,9 +218,14 @@ def enlist(
     process: str,
     concurrency: int,
     tasks: Iterable[str],
+    limited: Iterable[str] = (),
 ) -> Call:
     """Replies how many dead letters went back in line because this worker knows their task."""
-    return Call(ENLIST, keys.stream, [keys.prefix, worker_id, lease_ms, host, process, concurrency, *tasks])
+    return Call(
+        ENLIST,
+        keys.stream,
+        [keys.prefix, worker_id, lease_ms, host, process, concurrency, json.dumps(list(limited)), *tasks],
+    )
 
 
 def renew(keys: Keys, worker_ids: Iterable[str], lease_ms: int) -> Call:
@@ -237,6 +260,11 @@ def retry_dead(keys: Keys, key: str) -> Call:
 def purge_dead(keys: Keys, dead: Iterable[str] = (), most: int = 1000) -> Call:
     """Forget these dead letters, or the `most` oldest. Replies how many went."""
     return Call(PURGE_DEAD, keys.stream, [keys.prefix, most, *dead])
+
+
+def maximum(keys: Keys, name: str, most: int | None) -> Call:
+    """None: what the code says. Replies what was set before."""
+    return Call(MAXIMUM, keys.stream, [keys.prefix, name, "" if most is None else most])
 
 
 def progress(keys: Keys, key: str, entry: str, verb: str, value: str | int, request: str) -> Call:

@@ -1,5 +1,5 @@
--- queued → running: an entry that was delivered to this worker becomes its claim. Needs: _house, _events, _lines;
--- worker_id, worker_name. A claim is a row of nine in `claimed`, as docket/message.py reads it.
+-- queued → running: an entry that was delivered to this worker becomes its claim. Needs: _house, _events, _lines,
+-- _admission; worker_id, worker_name. A claim is a row of ten in `claimed`, as docket/message.py reads it.
 local claimed = {}
 
 -- What this script itself has just promoted, by entry: its record was read then, and is written once, as what it will be.
@@ -7,16 +7,33 @@ local fresh = {}
 
 local function read_record(key)
   return redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
-    "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced", "held")
+    "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced", "held", "limits", "priority")
 end
 
-local function add_claim(entry, key, r)
+local limited
+
+-- Limits can depend on arguments, which only Python can read: whoever adds a call that it knows the limits of sends them along.
+-- A call without, of a task that some worker says is limited, is not begun before its worker has told them.
+local function is_limited(name)
+  if not limited then
+    limited = {}
+    for _, each in ipairs(redis.call("SMEMBERS", limited_key)) do
+      limited[each] = true
+    end
+  end
+  return limited[name]
+end
+
+-- `admission`: "=" and the limits that have admitted it; "!", the number of the one that refuses it, ":" and the limits; "?" if
+-- its limits are not known; nothing if there are none.
+local function add_claim(entry, key, r, admission)
   local n = #claimed
   claimed[n + 1] = entry
   claimed[n + 2] = key
   for i = 3, 9 do
     claimed[n + i] = r[i]
   end
+  claimed[n + 10] = admission or false
 end
 
 -- This worker has had it and does not know its task, but another one does: first it goes to the end of the line, where an
@@ -29,7 +46,7 @@ local function bounce(entry, key, r)
     redis.call("HSET", runs .. key, "state", "scheduled", "when_us", due)
     redis.call("ZADD", queue_key, due, key)
   else
-    redis.call("HSET", runs .. key, "bounced", "1", "entry", put_in_line("d", key, r[7]))
+    redis.call("HSET", runs .. key, "bounced", "1", "entry", put_in_line(r[17] or "d", key, r[7]))
   end
 end
 
@@ -48,7 +65,8 @@ local function claim_one(entry, key)
   elseif r[2] ~= entry then
     return take_out(entry)
   elseif r[1] == "running" and r[11] == worker_id then
-    return add_claim(entry, key, r)
+    local permits = redis.call("HGET", runs .. key, "permits")
+    return add_claim(entry, key, r, permits and "=" .. permits)
   elseif r[1] ~= "queued" then
     return take_out(entry)
   end
@@ -65,11 +83,23 @@ local function claim_one(entry, key)
   elseif r[13] then
     redis.call("HDEL", runs .. key, "shun", "bounced")
   end
+  local admission
+  if r[16] then
+    local verdict = admit(key, entry, r[16], r[7], r[17])
+    if verdict == false then
+      return take_out(entry)
+    elseif verdict ~= true then
+      return add_claim(entry, key, r, "!" .. verdict .. ":" .. r[16])
+    end
+    admission = "=" .. r[16]
+  elseif is_limited(r[3]) then
+    return add_claim(entry, key, r, "?")
+  end
   redis.call("HSET", runs .. key, "state", "running", "entry", entry, "worker", worker_id, "started_us", now_text)
   if r[10] ~= "0" then
     announce(key, "running", r[5], worker_name, now_moment, "null")
   end
-  add_claim(entry, key, r)
+  add_claim(entry, key, r, admission)
 end
 
 local function claim(entry, key)
@@ -89,14 +119,25 @@ local function read_group(lane, most, from)
   return reply and reply[1] and reply[1][2] or {}
 end
 
--- → how many entries were read
+local most_read = 300
+local taken = {}
+
+-- → how many slots are used up. What a limit does not admit leaves the line and frees no slot, so more is read; but only
+-- so much at a time, because Redis serves nobody else meanwhile.
 local function claim_new(lane, most)
-  if most <= 0 then
-    return 0
+  local used, read = 0, 0
+  while used < most and read < most_read do
+    local wanted, before = math.min(most - used, most_read - read), put_off
+    local entries = read_group(lane, wanted, ">")
+    for _, item in ipairs(entries) do
+      claim(lane .. ":" .. item[1], key_of(item[2]))
+    end
+    read = read + #entries
+    used = used + #entries - (put_off - before)
+    taken[lane] = (taken[lane] or 0) + #entries
+    if #entries < wanted then
+      break
+    end
   end
-  local entries = read_group(lane, most, ">")
-  for _, item in ipairs(entries) do
-    claim(lane .. ":" .. item[1], key_of(item[2]))
-  end
-  return #entries
+  return used
 end

@@ -1,15 +1,19 @@
 -- running → queued | failed (dead letter); queued (delivered, unclaimed) → queued: a worker has left or died, and all
--- that was delivered to it goes to others. Needs: _house, _events, _lines; max_crashes.
+-- that was delivered to it goes to others. Needs: _house, _events, _permits, _lines; max_crashes.
 
 -- `begun` nil: nobody knows what had begun, so everything that was claimed counts as begun.
 local function give_over(entry, key, cause, begun, tally)
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "entry", "busy", "generation", "crashes", "when_us", "ttl_ms", "worker",
-    "started_us", "progress")
+    "started_us", "progress", "permits", "priority")
   if r[3] == entry then
     return release(key)
   elseif r[2] ~= entry then
     return
+  end
+  if r[11] then
+    free_permits(key, r[11], entry)
+    redis.call("HDEL", record, "permits")
   end
   local lane = r[5] and "s" or "r"
   if r[1] == "running" and (not begun or begun[entry]) then

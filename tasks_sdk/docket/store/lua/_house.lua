@@ -1,7 +1,8 @@
 -- The names of one docket's keys, and the moment this script runs. Needs: stream_key, prefix.
 -- KEYS carries the stream (all of a docket's keys share its hash slot); the others are derived here and nowhere else.
 local group = "docket-workers"
-local lanes = { d = stream_key, r = stream_key .. ":redelivered", s = stream_key .. ":suspects" }
+local lanes = { d = stream_key, h = stream_key .. ":high", l = stream_key .. ":low", r = stream_key .. ":redelivered",
+  s = stream_key .. ":suspects" }
 local queue_key = prefix .. ":queue"
 local runs = prefix .. ":runs:"
 local results = prefix .. ":results:"
@@ -20,6 +21,15 @@ local ever_known_key = prefix .. ":known"
 local timekeeper_key = prefix .. ":timekeeper"
 local strikes_key = prefix .. ":strikes"
 local held_by = prefix .. ":held:"
+local concurrency = prefix .. ":concurrency:"
+local waiting_lines = { c = prefix .. ":waiting:", r = prefix .. ":throttled:" }
+local limits_key = prefix .. ":limits"
+local maximums_key = prefix .. ":maximums"
+local limited_key = prefix .. ":limited"
+local alarms_key = prefix .. ":alarms"
+local rates = prefix .. ":rates:"
+local cooldowns = prefix .. ":cooldowns:"
+local debounces = prefix .. ":debounces:"
 
 local time = redis.call("TIME")
 local now_us = time[1] * 1000000 + time[2]

@@ -1,10 +1,15 @@
--- How an execution stands in line, leaves it, and ends. Needs: _house, _events.
+-- How an execution stands in line, leaves it, and ends. Needs: _house, _events, _permits.
 
 -- The entry tells the delivery: each time an execution is put in line it gets another one, so whoever still holds an
 -- older entry is fenced by it. `generation` rides along for whoever reads the stream by eye.
--- Idle workers block on the main lane only; that something lies in another one, rare as it is, is called out to all.
+-- Idle workers block on the main lane only; that something lies in another one is called out to all, once.
+local called_out = {}
+local put = {}
+
 local function put_in_line(lane, key, generation)
-  if lane ~= "d" then
+  put[lane] = (put[lane] or 0) + 1
+  if lane ~= "d" and not called_out[lane] then
+    called_out[lane] = true
     redis.call("PUBLISH", signals_channel, "look:" .. lane)
   end
   return lane .. ":" .. redis.call("XADD", lanes[lane], "*", "k", key, "g", generation)
@@ -109,11 +114,14 @@ end
 -- The earlier body of this key has ended: what had to wait for it goes in line.
 local function release(key)
   local record = runs .. key
-  local r = redis.call("HMGET", record, "state", "deferred", "generation", "ttl_ms")
-  redis.call("HDEL", record, "busy", "busy_worker", "stop", "deferred")
+  local r = redis.call("HMGET", record, "state", "deferred", "generation", "ttl_ms", "permits", "busy", "priority")
+  redis.call("HDEL", record, "busy", "busy_worker", "stop", "deferred", "permits")
+  if r[5] then
+    free_permits(key, r[5], r[6])
+  end
   if r[2] then
     redis.call("SREM", deferred_key, key)
-    redis.call("HSET", record, "entry", put_in_line("d", key, r[3]))
+    redis.call("HSET", record, "entry", put_in_line(r[7] or "d", key, r[3]))
   elseif r[1] == "cancelled" then
     let_expire(key, r[4])
   end

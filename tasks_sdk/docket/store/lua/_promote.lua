@@ -17,9 +17,9 @@ local function promote_one(_, key)
     redis.call("SADD", deferred_key, key)
     redis.call("HSET", record, "state", "queued", "deferred", "1")
   elseif was_held or r[9] or r[13] then
-    redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[9] and "s" or "d", key, r[7]))
+    redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[9] and "s" or r[17] or "d", key, r[7]))
   else
-    local entry = put_in_line("d", key, r[7])
+    local entry = put_in_line(r[17] or "d", key, r[7])
     r[1], r[2] = "queued", entry
     fresh[entry] = { key = key, record = r }
   end

@@ -1,9 +1,9 @@
 -- running → completed | failed | cancelled | scheduled | queued (retry, interrupted, returned) | failed (dead letter)
--- Needs: _house, _events, _lines; worker_id.
+-- Needs: _house, _events, _permits, _lines, _admission; worker_id.
 -- Fenced: the record must still name this entry. Every redelivery, replacement and cancellation gives the record
 -- another entry or none, so a settlement that comes late, or comes twice, changes nothing.
 local worker_name = quoted_name(worker_id)
-local acknowledged = { d = {}, r = {}, s = {} }
+local acknowledged = { d = {}, h = {}, l = {}, r = {}, s = {} }
 
 local function acknowledge_settled()
   for lane, ids in pairs(acknowledged) do
@@ -22,7 +22,7 @@ local function run_again(key, r, delay_us, generation)
     redis.call("ZADD", queue_key, due_text, key)
     redis.call("HSET", runs .. key, "state", state, "when_us", due_text)
   else
-    redis.call("HSET", runs .. key, "state", state, "when_us", due_text, "entry", put_in_line("d", key, generation))
+    redis.call("HSET", runs .. key, "state", state, "when_us", due_text, "entry", put_in_line(r[12] or "d", key, generation))
   end
   if r[3] ~= "0" then
     announce(key, state, due_text, "null", "null", "null")
@@ -48,10 +48,11 @@ end
 -- the next run of a perpetual task: a generation with a clean record, and perhaps with other arguments
 local function perpetuate(key, r, delay_us, body)
   local generation = int(redis.call("INCR", generations_key))
-  redis.call("HDEL", runs .. key, "entry", "crashes", "attempt", "redelivered", "worker", "started_us", "error", "request")
+  redis.call("HDEL", runs .. key, "entry", "crashes", "attempt", "redelivered", "worker", "started_us", "error", "request", "ticket")
   redis.call("HSET", runs .. key, "generation", generation)
   if body ~= "" then
     redis.call("HSET", runs .. key, "body", body)
+    redis.call("HDEL", runs .. key, "limits")  -- they depend on the arguments
   end
   if r[8] then
     forget_progress(key)
@@ -128,14 +129,51 @@ local function orphan(key, r, cause)
   redis.call("SADD", orphans .. name, key)
 end
 
+-- queued (delivered to this worker, its limits not known) | running → running, waiting or refused
+-- → 3 it may begin, 4 it waits, 0 and 2 as below, 10 + the number of the limit that refuses it for good
+local function ask_admission(entry, key, wanted)
+  local record = runs .. key
+  local r = redis.call("HMGET", record, "entry", "busy", "state", "generation", "priority", "limits", "permits", "when_us", "ttl_ms")
+  if r[2] == entry then
+    release(key)
+    take_out(entry)
+    return 2
+  elseif r[1] ~= entry or not (r[3] == "running" or r[3] == "queued") then
+    return 0
+  elseif r[3] == "running" and r[7] == wanted then
+    return 3  -- asked again because our reply was lost
+  elseif r[6] ~= wanted then
+    redis.call("HSET", record, "limits", wanted)
+  end
+  local verdict = admit(key, entry, wanted, r[4], r[5])
+  if verdict == true then
+    redis.call("HSET", record, "state", "running", "worker", worker_id, "started_us", now_text)
+    if r[9] ~= "0" and r[3] == "queued" then
+      announce(key, "running", r[8], worker_name, now_moment, "null")
+    end
+    return 3
+  elseif verdict == false then
+    take_out(entry)
+    if r[9] ~= "0" and r[3] == "running" then
+      announce(key, "queued", r[8], "null", "null", "null")
+    end
+    return 4
+  end
+  return 10 + verdict
+end
+
 local function settle_one(entry, key, outcome, a, b)
   local r = redis.call("HMGET", runs .. key, "entry", "busy", "ttl_ms", "when_us", "started_us", "attempt", "generation",
-    "progress", "state", "crashes")
+    "progress", "state", "crashes", "permits", "priority")
   if r[2] == entry then
     release(key)
     return 2
-  elseif r[1] ~= entry or r[9] ~= "running" then
+  elseif r[1] ~= entry or not (r[9] == "running" or r[9] == "queued") then
     return 0
+  end
+  if r[11] then
+    free_permits(key, r[11], entry)
+    redis.call("HDEL", runs .. key, "permits")
   end
   if outcome == "completed" then
     finish(key, r, "completed", false, "value", a)
@@ -165,6 +203,9 @@ end
 
 -- → 1 settled, 0 refused (fenced), 2 superseded: the key has gone on to another call, or was cancelled meanwhile
 local function settle(entry, key, outcome, a, b)
+  if outcome == "admit" then
+    return by_itself(ask_admission, entry, key, a)
+  end
   local lane = acknowledged[string.sub(entry, 1, 1)]
   lane[#lane + 1] = string.sub(entry, 3)
   return by_itself(settle_one, entry, key, outcome, a, b)

@@ -5,9 +5,11 @@ local worker_id = ARGV[2]
 local lease_ms = tonumber(ARGV[3])
 local host = ARGV[4]
 local process = ARGV[5]
-local concurrency = ARGV[6]
+local slots = ARGV[6]
+local limited_tasks = ARGV[7]
 --@include "_house"
 --@include "_events"
+--@include "_permits"
 --@include "_lines"
 
 for _, stream in pairs(lanes) do
@@ -15,22 +17,26 @@ for _, stream in pairs(lanes) do
 end
 redis.call("ZADD", workers_key, math.floor(now_us / 1000) + lease_ms, worker_id)
 local tasks = {}
-for i = 7, #ARGV do
+for i = 8, #ARGV do
   tasks[#tasks + 1] = ARGV[i]
   redis.call("SADD", known_tasks .. ARGV[i], worker_id)
   redis.call("SADD", ever_known_key, ARGV[i])
 end
-redis.call("HSET", worker_hash .. worker_id, "host", host, "process", process, "concurrency", concurrency,
+redis.call("HSET", worker_hash .. worker_id, "host", host, "process", process, "concurrency", slots,
   "started_us", now_text, "seen_us", now_text, "tasks", #tasks > 0 and cjson.encode(tasks) or "[]")
+
+for _, name in ipairs(cjson.decode(limited_tasks)) do
+  redis.call("SADD", limited_key, name)
+end
 
 local adopted = 0
 for _, name in ipairs(tasks) do
   for _, key in ipairs(redis.call("SPOP", orphans .. name, 1000)) do
-    local r = redis.call("HMGET", runs .. key, "dead", "generation", "when_us", "ttl_ms")
+    local r = redis.call("HMGET", runs .. key, "dead", "generation", "when_us", "ttl_ms", "priority")
     if r[1] then
       redis.call("ZREM", dead_key, key)
       redis.call("HDEL", runs .. key, "dead", "error", "completed_us", "crashes", "worker", "started_us")
-      redis.call("HSET", runs .. key, "state", "queued", "entry", put_in_line("d", key, r[2]))
+      redis.call("HSET", runs .. key, "state", "queued", "entry", put_in_line(r[5] or "d", key, r[2]))
       if r[4] ~= "0" then
         announce(key, "queued", r[3], "null", "null", "null")
       end

@@ -10,7 +10,10 @@ local settled_count = tonumber(ARGV[7])
 local delivered_count = tonumber(ARGV[8])
 --@include "_house"
 --@include "_events"
+--@include "_permits"
 --@include "_lines"
+--@include "_cancel"
+--@include "_admission"
 --@include "_settle"
 --@include "_claim"
 --@include "_promote"
@@ -23,8 +26,15 @@ for i = 1, settled_count do
   next_argument = next_argument + 5
 end
 acknowledge_settled()
+-- What is admitted now is claimed in the same breath, as far as slots are free: the others are told of the rest below.
+called_out.r = true
+look_at_lines()
 
-local promoted = promote_most > 0 and promote(promote_most) or 0
+local promoted = 0
+if promote_most > 0 then
+  promoted = promote(promote_most)
+  admit_in_time()
+end
 
 -- A worker that lapsed was struck off the roll and its work given to others: it must not claim under the old name.
 local lapsed = not redis.call("ZSCORE", workers_key, worker_id)
@@ -34,8 +44,9 @@ local function claim_all()
     claim(ARGV[next_argument], key ~= "" and key)
     next_argument = next_argument + 2
   end
-  for lane in string.gmatch(lanes_wanted, ".") do
-    free = free - claim_new(lane, free)
+  for letter in string.gmatch(lanes_wanted, ".") do
+    local lane = string.lower(letter)
+    free = free - claim_new(lane, lane == letter and free or math.min(free, 1))
   end
 end
 
@@ -45,8 +56,12 @@ if not lapsed then
   done, problem = pcall(claim_all)
 end
 finish_promotion()
+look_at_lines()
 if not done then
   error(problem)
+end
+if (put.r or 0) > (taken.r or 0) then
+  redis.call("PUBLISH", signals_channel, "look:r")
 end
 
 -- Of all the workers that wait for the same due time one is the timekeeper and wakes for it exactly; the others come a
@@ -54,15 +69,15 @@ end
 if promoted > 0 then
   redis.call("SET", timekeeper_key, worker_id, "EX", 60)
 end
-local head = redis.call("ZRANGE", queue_key, 0, 0, "WITHSCORES")
+local next_due = earliest_due()
 local due, timekeeper = false, 0
-if head[2] then
+if next_due then
   local keeper = redis.call("GET", timekeeper_key)
-  due, timekeeper = int(tonumber(head[2])), (not keeper or keeper == worker_id) and 1 or 0
+  due, timekeeper = int(next_due), (not keeper or keeper == worker_id) and 1 or 0
 end
 local remaining = false
 if census_wanted then
-  remaining = redis.call("ZCARD", queue_key)
+  remaining = redis.call("ZCARD", queue_key) + everybody_waiting()
   for _, stream in pairs(lanes) do
     remaining = remaining + redis.call("XLEN", stream)
   end

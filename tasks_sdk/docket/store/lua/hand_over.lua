@@ -7,7 +7,10 @@ local max_crashes = tonumber(ARGV[4])
 local begun_known = ARGV[5] == "1"
 --@include "_house"
 --@include "_events"
+--@include "_permits"
 --@include "_lines"
+--@include "_cancel"
+--@include "_admission"
 --@include "_hand_over"
 
 local begun
@@ -17,4 +20,6 @@ if begun_known then
     begun[ARGV[i]] = true
   end
 end
-return hand_over(worker_id, cause, begun)
+local tally = hand_over(worker_id, cause, begun)
+look_at_lines()
+return tally

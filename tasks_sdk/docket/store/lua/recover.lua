@@ -4,7 +4,10 @@ local prefix = ARGV[1]
 local worker_id = ARGV[2]
 --@include "_house"
 --@include "_events"
+--@include "_permits"
 --@include "_lines"
+--@include "_cancel"
+--@include "_admission"
 local worker_name = quoted_name(worker_id)
 --@include "_claim"
 
@@ -23,4 +26,5 @@ for lane in pairs(lanes) do
     end
   end
 end
+look_at_lines()
 return { 0, claimed }

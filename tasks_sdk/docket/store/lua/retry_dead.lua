@@ -4,17 +4,18 @@ local prefix = ARGV[1]
 local key = ARGV[2]
 --@include "_house"
 --@include "_events"
+--@include "_permits"
 --@include "_lines"
 
 local record = runs .. key
-local r = redis.call("HMGET", record, "dead", "generation", "function", "when_us", "ttl_ms")
+local r = redis.call("HMGET", record, "dead", "generation", "function", "when_us", "ttl_ms", "priority")
 if not r[1] or r[3] == "" then
   return 0
 end
 redis.call("ZREM", dead_key, key)
 redis.call("SREM", orphans .. r[3], key)
-redis.call("HDEL", record, "dead", "error", "completed_us", "crashes", "worker", "started_us", "attempt")
-redis.call("HSET", record, "state", "queued", "when_us", now_text, "entry", put_in_line("d", key, r[2]))
+redis.call("HDEL", record, "dead", "error", "completed_us", "crashes", "worker", "started_us", "attempt", "ticket", "passed")
+redis.call("HSET", record, "state", "queued", "when_us", now_text, "entry", put_in_line(r[6] or "d", key, r[2]))
 if r[5] ~= "0" then
   announce(key, "queued", now_text, "null", "null", "null")
 end

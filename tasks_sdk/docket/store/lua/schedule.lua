@@ -3,10 +3,13 @@
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
 local judged_by = ARGV[2]
-local stride = 8
+local stride = 10
 --@include "_house"
 --@include "_events"
+--@include "_permits"
 --@include "_lines"
+--@include "_cancel"
+--@include "_admission"
 --@include "_strikes"
 
 -- Whoever asks has judged the calls by the rules it knows of: others may be in effect, and then it must judge again.
@@ -15,22 +18,23 @@ if rules_version() ~= judged_by then
 end
 
 -- A record can outlive its place in line (somebody trimmed the stream): then the key must not stay taken for ever.
-local function is_live(key, state, entry, deferred, held)
+local function is_live(key, state, entry, deferred, held, waiting)
   if state == "scheduled" then
     return redis.call("ZSCORE", queue_key, key)
   end
-  return (state == "queued" and (deferred or (held and is_held(key, held)) or (entry and in_line(entry))))
+  return (state == "queued" and (deferred or (held and is_held(key, held))
+      or (waiting and stands_in_line(key, waiting)) or (entry and in_line(entry))))
     or (state == "running" and entry and in_line(entry))
 end
 
-local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
+local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request, limits, lane)
   local record = runs .. key
   local old = redis.call("HMGET", record, "state", "entry", "generation", "busy", "stop", "deferred", "dead", "when_us",
-    "request", "held", "progress", "worker", "busy_worker")
+    "request", "held", "progress", "worker", "busy_worker", "waiting", "permits", "limits")
   local state, busy, stop, busy_worker = old[1], old[4], old[5], old[13]
   if state and old[9] == request then
     return { "scheduled", old[3], state, old[8] }  -- asked again because our reply was lost
-  elseif state and is_live(key, state, old[2], old[6], old[10]) then
+  elseif state and is_live(key, state, old[2], old[6], old[10], old[14]) then
     local successor = state == "running" and inside ~= "" and inside == old[2]
     if verb == "add" and not successor then
       return { "already", old[3], state, old[8] }
@@ -42,6 +46,8 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
       redis.call("SREM", deferred_key, key)
     elseif old[10] then
       leave_hold(key, old[10])
+    elseif old[14] then
+      leave_line(key, old[14], old[16])
     else
       take_out(old[2])
     end
@@ -51,6 +57,11 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
   end
   if busy and not in_line(busy) then
     busy, stop = false, false
+  end
+  -- Permits belong to a body: to the one that still runs, or to the call that would have been next and is no more.
+  local permits = old[15]
+  if permits and not busy then
+    free_permits(key, permits, old[2])
   end
   if old[11] then
     forget_progress(key)
@@ -71,8 +82,8 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
     if busy then
       set("deferred", "1")
       redis.call("SADD", deferred_key, key)
-    else
-      set("entry", put_in_line("d", key, generation))
+    elseif limits == "" or not line_for(key, limits, generation, lane) then
+      set("entry", put_in_line(lane == "" and "d" or lane, key, generation))
     end
   else
     state = "scheduled"
@@ -83,7 +94,10 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
   if busy then
     set("busy", busy)
     set("busy_worker", busy_worker or "")
+    if permits then set("permits", permits) end
   end
+  if limits ~= "" then set("limits", limits) end
+  if lane ~= "" then set("priority", lane) end
   if stop then set("stop", stop) end
   redis.call("HSET", record, unpack(fields))
   if ttl_ms ~= "0" then
@@ -92,12 +106,8 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request)
   return { "scheduled", generation, state, when_us }
 end
 
-local function earliest()
-  return tonumber(redis.call("ZRANGE", queue_key, 0, 0, "WITHSCORES")[2])
-end
-
 local replies = {}
-local sound, before = pcall(earliest)
+local sound, before = pcall(earliest_due)
 if not sound then
   for i = 3, #ARGV, stride do
     replies[#replies + 1] = { "failed", queue_key .. ": " .. (type(before) == "table" and before.err or tostring(before)) }
@@ -110,7 +120,8 @@ for i = 3, #ARGV, stride do
   replies[#replies + 1] = done and reply or { "failed", type(reply) == "table" and reply.err or tostring(reply) }
 end
 -- Workers sleep until the earliest due time they know of: only an earlier one is news.
-local after = earliest()
+look_at_lines()
+local after = earliest_due()
 if after and (not before or after < before) then
   redis.call("PUBLISH", signals_channel, "due:" .. int(after))
 end

@@ -1,0 +1,362 @@
+-- queued → admitted (it holds a permit of each of its limits) | waiting in the line of one of them | scheduled (debounced)
+-- Needs: _house, _events, _permits, _lines, _cancel.
+-- All or nothing: nobody holds one permit while waiting for another, so nobody can wait in a ring. Each stands in one line
+-- only, that of a limit which refused it. When something becomes free there, the first in line are asked again, oldest
+-- first, a bounded number: whoever is refused by another limit goes to the line of that one, with its place by age. What is
+-- left unasked is not forgotten: those that went before it leave sooner or later, and then its line is looked at again.
+local asked_at_once = 8
+local rank = { h = 0, l = 2 }
+local ranks = 2 ^ 45
+
+local maximums
+local put_off = 0
+
+-- Read once per script, and only if there is a limit: whoever set another maximum did so for everybody at once.
+local function most_of(limit)
+  if not maximums then
+    maximums = {}
+    local flat = redis.call("HGETALL", maximums_key)
+    for i = 1, #flat, 2 do
+      maximums[flat[i]] = tonumber(flat[i + 1])
+    end
+  end
+  return maximums[limit[2]] or maximums[limit[5]] or limit[3]
+end
+
+-- In line by priority, then in the order of arrival; who replaces others is before them all. Another attempt arrives
+-- where the first one did.
+local function place_of(ticket, priority, first)
+  return (first and -10 or rank[priority or "d"] or 1) * ranks + tonumber(ticket)
+end
+
+local function somebody_is_before(line, place)
+  local head = redis.call("ZRANGE", line, 0, 0, "WITHSCORES")
+  return head[2] and tonumber(head[2]) < place
+end
+
+-- → whether it may pass, else the moment when it may, if that is known
+local function debounce(key, limit, generation)
+  local value = debounces .. limit[2]
+  local pending = redis.call("GET", value)
+  if limit[4] == "leading" then
+    if pending and pending ~= generation then
+      redis.call("PEXPIRE", value, math.ceil(limit[3] / 1000))
+      return false
+    end
+    return true
+  end
+  local last, due, last_key
+  if pending then
+    last, due, last_key = string.match(pending, "^(%d+):(%d+):(.*)$")
+  end
+  if last == generation then
+    return tonumber(due) <= now_us, tonumber(due)
+  elseif last and tonumber(last) > tonumber(generation) then
+    return false  -- a later call is waiting already
+  elseif last then
+    local r = redis.call("HMGET", runs .. last_key, "generation", "state")
+    if r[1] == last and (r[2] == "scheduled" or r[2] == "queued") then
+      cancel_execution(last_key, "debounced: a later call has taken its place")
+    end
+  end
+  due = now_us + limit[3]
+  redis.call("SET", value, generation .. ":" .. int(due) .. ":" .. key, "PX", math.ceil(limit[3] / 1000) + 86400000)
+  return false, due
+end
+
+-- The first limit that refuses it (nil: none), and the moment when that one will not any more, if it is known. `own`: the
+-- line that it comes from, in which it is the first.
+local function refusal(key, item, own)
+  for i, limit in ipairs(item.wanted) do
+    local kind, name = limit[1], limit[2]
+    local line = waiting_lines[kind]
+    if line and own ~= kind .. ":" .. name and somebody_is_before(line .. name, item.place) then
+      return i
+    elseif kind == "c" then
+      if redis.call("SCARD", concurrency .. name) >= most_of(limit) then
+        return i
+      end
+    elseif kind == "r" then
+      redis.call("ZREMRANGEBYSCORE", rates .. name, "-inf", int(now_us - limit[4]))
+      if redis.call("ZCARD", rates .. name) >= limit[3] then
+        return i
+      end
+    elseif item.passed ~= item.generation then
+      local free, due = true, nil
+      if kind == "w" then
+        local last = redis.call("GET", cooldowns .. name)
+        free = not last or last == item.generation
+      else
+        free, due = debounce(key, limit, item.generation)
+      end
+      if not free then
+        return i, due
+      end
+    end
+  end
+end
+
+-- The start counts in the window from when it really happens.
+local function count_start(limit, entry, begun)
+  redis.call("ZADD", rates .. limit[2], begun and now_text or not_begun, entry)
+  redis.call("PEXPIRE", rates .. limit[2], math.ceil(limit[4] / 1000) + (begun and 1000 or 86400000))
+end
+
+local function grant(key, item, entry, begun)
+  local record = runs .. key
+  local once = false
+  for _, limit in ipairs(item.wanted) do
+    local kind, name = limit[1], limit[2]
+    if kind == "c" then
+      redis.call("SADD", concurrency .. name, key)
+      redis.call("SADD", limits_key, name)
+    elseif kind == "r" then
+      count_start(limit, entry, begun)
+    else
+      once = true
+      if item.passed ~= item.generation then
+        if kind == "b" and limit[4] ~= "leading" then
+          redis.call("DEL", debounces .. name)
+        else
+          redis.call("SET", (kind == "w" and cooldowns or debounces) .. name, item.generation, "PX", math.ceil(limit[3] / 1000))
+        end
+      end
+    end
+  end
+  redis.call("HSET", record, "permits", item.text)
+  if once then
+    redis.call("HSET", record, "passed", item.generation)
+  end
+end
+
+-- A line that waits for time to pass has an alarm: when the oldest start leaves the window.
+local function set_alarm(limit)
+  local log, name = rates .. limit[2], limit[2]
+  local beyond = redis.call("ZCARD", log) - limit[3]
+  if beyond >= 0 then
+    local begun = tonumber(redis.call("ZRANGE", log, beyond, beyond, "WITHSCORES")[2])
+    redis.call("ZADD", alarms_key, int((begun >= not_begun and now_us or begun) + limit[4]), name)
+  end
+end
+
+local function waits(limit)
+  return (limit[1] == "c" and (limit[4] == "queue" or limit[4] == "replace")) or (limit[1] == "r" and limit[5] == "wait")
+end
+
+local function wait_for(key, item, limit)
+  local kind, name = limit[1], limit[2]
+  put_off = put_off + 1
+  redis.call("ZADD", waiting_lines[kind] .. name, int(item.place), key)
+  if kind == "c" then
+    redis.call("SADD", limits_key, name)
+  else
+    set_alarm(limit)
+  end
+  redis.call("HDEL", runs .. key, "entry", "worker", "started_us")
+  redis.call("HSET", runs .. key, "state", "queued", "waiting", kind .. ":" .. name)
+end
+
+local function wait_until(key, due)
+  put_off = put_off + 1
+  redis.call("HDEL", runs .. key, "entry", "worker", "started_us")
+  redis.call("HSET", runs .. key, "state", "scheduled", "when_us", int(due))
+  redis.call("ZADD", queue_key, int(due), key)
+  if redis.call("HGET", runs .. key, "ttl_ms") ~= "0" then
+    announce(key, "scheduled", int(due), "null", "null", "null")
+  end
+end
+
+-- The oldest of those that run under the limit, or wait to replace one, are cancelled until there is room for one more.
+local function make_room(limit)
+  local oldest_first = {}
+  for _, key in ipairs(redis.call("SMEMBERS", concurrency .. limit[2])) do
+    local r = redis.call("HMGET", runs .. key, "state", "busy", "ticket")
+    if not r[2] and (r[1] == "running" or r[1] == "queued") then
+      oldest_first[#oldest_first + 1] = { tonumber(r[3] or 0), key }
+    end
+  end
+  for _, key in ipairs(redis.call("ZRANGEBYSCORE", waiting_lines.c .. limit[2], "-inf", "(0")) do
+    oldest_first[#oldest_first + 1] = { tonumber(redis.call("HGET", runs .. key, "ticket") or 0), key }
+  end
+  table.sort(oldest_first, function(a, b) return a[1] < b[1] end)
+  for i = 1, #oldest_first - most_of(limit) + 1 do
+    cancel_execution(oldest_first[i][2], "replaced: a later call took its place under the limit " .. limit[2])
+  end
+end
+
+local function first_replacing(wanted)
+  for i, limit in ipairs(wanted) do
+    if limit[1] == "c" and limit[4] == "replace" then
+      return i
+    end
+  end
+end
+
+local function item_of(text, generation, ticket, priority, passed)
+  local wanted = cjson.decode(text)
+  return { text = text, wanted = wanted, generation = generation, passed = passed,
+    place = place_of(ticket, priority, first_replacing(wanted)) }
+end
+
+-- → true: it holds all its permits. false: it waits, and `entry` has no meaning any more. A number: the limit that refuses
+-- it for good, which is for its worker to act upon.
+local function admit(key, entry, text, generation, priority)
+  local record = runs .. key
+  local r = redis.call("HMGET", record, "ticket", "passed", "permits")
+  if r[3] == text then
+    for _, limit in ipairs(cjson.decode(text)) do
+      if limit[1] == "r" then
+        count_start(limit, entry, true)
+      end
+    end
+    return true
+  elseif r[3] then
+    free_permits(key, r[3], entry)
+    redis.call("HDEL", record, "permits")
+  end
+  local ticket = r[1]
+  if not ticket then
+    ticket = int(redis.call("INCR", generations_key))
+    redis.call("HSET", record, "ticket", ticket)
+  end
+  local item = item_of(text, generation, ticket, priority, r[2])
+  local refused, due = refusal(key, item)
+  if refused and item.wanted[refused][4] == "replace" then
+    make_room(item.wanted[refused])
+    refused, due = refusal(key, item)
+  end
+  if not refused then
+    grant(key, item, entry, true)
+    return true
+  elseif due then
+    wait_until(key, due)
+  elseif waits(item.wanted[refused]) then
+    wait_for(key, item, item.wanted[refused])
+  else
+    return refused
+  end
+  return false
+end
+
+-- A call that would only be claimed to be put in a line goes there directly. → the line
+local function line_for(key, text, generation, priority)
+  local item = item_of(text, generation, "0", priority)
+  for _, limit in ipairs(item.wanted) do
+    if not waits(limit) or limit[4] == "replace" then
+      return false
+    end
+  end
+  local ticket = int(redis.call("INCR", generations_key))
+  redis.call("HSET", runs .. key, "ticket", ticket)
+  item.place = place_of(ticket, priority)
+  local refused = refusal(key, item)
+  if refused then
+    wait_for(key, item, item.wanted[refused])
+  end
+  return refused
+end
+
+-- → false: nobody of this line can be admitted now; 0: it was admitted; 1: it was sent elsewhere
+local function ask_first(_, key, own)
+  local record = runs .. key
+  local r = redis.call("HMGET", record, "state", "waiting", "limits", "generation", "ticket", "priority", "passed", "crashes")
+  local line = waiting_lines[string.sub(own, 1, 1)] .. string.sub(own, 3)
+  if r[1] ~= "queued" or r[2] ~= own or not (r[3] and r[5]) then
+    redis.call("ZREM", line, key)
+    return 1
+  end
+  local item = item_of(r[3], r[4], r[5], r[6], r[7])
+  local refused, due = refusal(key, item, own)
+  local limit = item.wanted[refused]
+  if limit and limit[1] .. ":" .. limit[2] == own then
+    if limit[1] == "r" then
+      set_alarm(limit)
+    end
+    return false
+  end
+  redis.call("ZREM", line, key)
+  redis.call("HDEL", record, "waiting")
+  if due then
+    wait_until(key, due)
+  elseif limit and waits(limit) then
+    wait_for(key, item, limit)
+  else
+    -- Refused for good or admitted: a worker is next.
+    local entry = put_in_line(r[8] and "s" or "r", key, r[4])
+    redis.call("HSET", record, "entry", entry)
+    if not limit then
+      grant(key, item, entry, false)
+      return 0
+    end
+  end
+  return 1
+end
+
+local function look_at_line(kind, name)
+  local line, own = waiting_lines[kind] .. name, kind .. ":" .. name
+  local elsewhere = 0
+  while elsewhere < asked_at_once do
+    local key = redis.call("ZRANGE", line, 0, 0)[1]
+    if not key then
+      break
+    end
+    local done, result = pcall(ask_first, false, key, own)
+    if not done then
+      redis.call("ZREM", line, key)
+      by_itself(error, false, key, result)
+      result = 1
+    elseif not result then
+      break
+    end
+    elsewhere = elsewhere + result
+  end
+  local empty = redis.call("EXISTS", line) == 0
+  if kind == "c" and empty and redis.call("EXISTS", concurrency .. name) == 0 then
+    redis.call("SREM", limits_key, name)
+  elseif kind == "r" and empty then
+    redis.call("ZREM", alarms_key, name)
+  elseif kind == "r" and elsewhere >= asked_at_once then
+    redis.call("ZADD", alarms_key, now_text, name)
+  end
+end
+
+local function look_at_lines()
+  while next(freed.c) or next(freed.r) do
+    local kind = next(freed.c) and "c" or "r"
+    local name = next(freed[kind])
+    freed[kind][name] = nil
+    look_at_line(kind, name)
+  end
+end
+
+local function admit_in_time()
+  for _, name in ipairs(redis.call("ZRANGEBYSCORE", alarms_key, "-inf", now_text, "LIMIT", 0, 20)) do
+    redis.call("ZREM", alarms_key, name)
+    look_at_line("r", name)
+  end
+end
+
+-- When somebody must look again, be it at the future or at a line; nil: nothing waits for time to pass.
+local function earliest_due()
+  local future = tonumber(redis.call("ZRANGE", queue_key, 0, 0, "WITHSCORES")[2])
+  local alarm = tonumber(redis.call("ZRANGE", alarms_key, 0, 0, "WITHSCORES")[2])
+  return future and alarm and math.min(future, alarm) or future or alarm
+end
+
+-- Calls `visit` with the name of every line that somebody may stand in.
+local function each_line(visit)
+  for _, name in ipairs(redis.call("SMEMBERS", limits_key)) do
+    visit(waiting_lines.c .. name)
+  end
+  for _, name in ipairs(redis.call("ZRANGE", alarms_key, 0, -1)) do
+    visit(waiting_lines.r .. name)
+  end
+end
+
+local function everybody_waiting()
+  local waiting = 0
+  each_line(function(line)
+    waiting = waiting + redis.call("ZCARD", line)
+  end)
+  return waiting
+end

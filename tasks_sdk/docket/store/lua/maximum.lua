@@ -1,0 +1,27 @@
+-- queued (waiting) → queued (admitted): a limit is given another maximum, or the one in the code again, and lets in whom it can
+local stream_key = KEYS[1]
+local prefix = ARGV[1]
+local name = ARGV[2]
+local most = ARGV[3]
+--@include "_house"
+--@include "_events"
+--@include "_permits"
+--@include "_lines"
+--@include "_cancel"
+--@include "_admission"
+
+local before = redis.call("HGET", maximums_key, name)
+if most == "" then
+  redis.call("HDEL", maximums_key, name)
+else
+  redis.call("HSET", maximums_key, name, most)
+end
+-- Which limits have this one's name in common only those know that stand in their lines.
+for _, each in ipairs(redis.call("SMEMBERS", limits_key)) do
+  if redis.call("EXISTS", waiting_lines.c .. each) == 1 then
+    freed.c[each] = true
+  end
+end
+asked_at_once = math.max(asked_at_once, tonumber(most) or 0)
+look_at_lines()
+return before
