@@ -70,6 +70,7 @@ class Steward:
             group.start_soon(self._listen, group.cancel_scope)
             await self._open(stack)
             group.start_soon(self._hand_over)
+            group.start_soon(self._hear_of_suspects)
             group.start_soon(
                 self._every, renewal_interval(self._worker.redelivery_timeout).total_seconds(), self._renew
             )
@@ -155,6 +156,11 @@ class Steward:
         return await self.ledger.hand_over(
             order.worker_id, order.cause, started=order.started, max_crashes=self._worker.max_crashes
         )
+
+    async def _hear_of_suspects(self) -> None:
+        """One that waited for a limit comes into the suspects' line long after its worker has died."""
+        async for _ in self.ledger.suspects_called_out():
+            await self._count_suspects()
 
     async def _count_suspects(self) -> None:
         waiting = await self._attempt(self.ledger.suspects)

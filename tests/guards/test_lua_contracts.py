@@ -119,6 +119,22 @@ def test_repeated_arguments_begin_right_behind_the_named_ones(script: Script):
         assert not loops
 
 
+FREES_NOTHING = {
+    "enlist": "who joins holds nothing yet",
+    "retry_dead": "a dead letter holds nothing",
+    "figures": "it only looks",
+}
+
+
+@pytest.mark.parametrize("script", ALL, ids=lambda script: script.name)
+def test_whoever_can_free_a_permit_looks_at_the_lines(script: Script):
+    """Otherwise those that wait for it would wait until the next sweep."""
+    if "free_permits(" not in script.source:
+        return
+    text = (FOLDER / f"{script.name}.lua").read_text()
+    assert ("look_at_lines()" in text) == (script.name not in FREES_NOTHING)
+
+
 @pytest.mark.parametrize("script", ALL, ids=lambda script: script.name)
 def test_redis_can_compile_it(script: Script, redis_server):
     import redis

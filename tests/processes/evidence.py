@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from docket.dependencies import TaskKey
+from docket.dependencies import ConcurrencyLimit, TaskKey
 
 VARIABLE = "DOCKET_TEST_EVIDENCE"
 
@@ -107,7 +107,23 @@ def start_a_program(path: str, key: str = TaskKey()) -> None:
         time.sleep(0.01)
 
 
+async def three_at_once(
+    seconds: float, key: str = TaskKey(), limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=3)
+) -> None:
+    with running(key):
+        await asyncio.sleep(seconds)
+
+
+def one_at_once(
+    seconds: float, key: str = TaskKey(), limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=1)
+) -> None:
+    with running(key):
+        time.sleep(seconds)
+
+
 tasks = [
+    three_at_once,
+    one_at_once,
     note,
     note_sync,
     wait,

@@ -15,8 +15,8 @@ from docket.settings import DocketSettings
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.connect import resolve
-from docket.store.keys import Keys
-from docket.store.requests import Commands
+from docket.store.keys import SUSPECTS, Keys
+from docket.store.requests import SUBSCRIBED, Commands
 
 Settlement = tuple[str, str, str, str | bytes | int, str | bytes]
 """Entry, key, and an outcome: its verb and two operands."""
@@ -112,6 +112,17 @@ class Ledger:
         (length,) = await self._store.ask(Commands((("XLEN", self._keys.suspects),)))
         return int(length)
 
+    async def suspects_called_out(self) -> AsyncGenerator[None]:
+        """Yields whenever there may be suspects in line that were not there before."""
+        subscription = await self._store.listener.subscribe((self._keys.signals,))
+        try:
+            while True:
+                item = await subscription.next()
+                if item is SUBSCRIBED or (isinstance(item, tuple) and item[1] == f"look:{SUSPECTS}".encode()):
+                    yield
+        finally:
+            await subscription.close()
+
     async def figures(self) -> Figures:
         """How much there is to do at this moment."""
         *counts, late_us = await self._store.ask(scripts.figures(self._keys))
@@ -127,7 +138,7 @@ def _parse(row: Sequence[Any]) -> tuple[str, HandedOver]:
 
 @asynccontextmanager
 async def open_ledger(settings: DocketSettings) -> AsyncGenerator[Ledger]:
-    """At most two connections."""
+    """At most three connections: two for what is asked, one that listens."""
     address = await anyio.to_thread.run_sync(resolve, settings.url)
     store = AsyncStore(address, connections=2)
     try:

@@ -342,21 +342,3 @@ local function earliest_due()
   local alarm = tonumber(redis.call("ZRANGE", alarms_key, 0, 0, "WITHSCORES")[2])
   return future and alarm and math.min(future, alarm) or future or alarm
 end
-
--- Calls `visit` with the name of every line that somebody may stand in.
-local function each_line(visit)
-  for _, name in ipairs(redis.call("SMEMBERS", limits_key)) do
-    visit(waiting_lines.c .. name)
-  end
-  for _, name in ipairs(redis.call("ZRANGE", alarms_key, 0, -1)) do
-    visit(waiting_lines.r .. name)
-  end
-end
-
-local function everybody_waiting()
-  local waiting = 0
-  each_line(function(line)
-    waiting = waiting + redis.call("ZCARD", line)
-  end)
-  return waiting
-end

@@ -1,4 +1,5 @@
--- How an execution stands in line, leaves it, and ends. Needs: _house, _events, _permits.
+-- How an execution stands in line, leaves it, and ends. Needs: _house, _events.
+--@include "_permits"
 
 -- The entry tells the delivery: each time an execution is put in line it gets another one, so whoever still holds an
 -- older entry is fenced by it. `generation` rides along for whoever reads the stream by eye.

@@ -38,3 +38,21 @@ end
 local function stands_in_line(key, waiting)
   return redis.call("ZSCORE", waiting_lines[string.sub(waiting, 1, 1)] .. string.sub(waiting, 3), key)
 end
+
+-- Calls `visit` with the name of every line that somebody may stand in.
+local function each_line(visit)
+  for _, name in ipairs(redis.call("SMEMBERS", limits_key)) do
+    visit(waiting_lines.c .. name)
+  end
+  for _, name in ipairs(redis.call("ZRANGE", alarms_key, 0, -1)) do
+    visit(waiting_lines.r .. name)
+  end
+end
+
+local function everybody_waiting()
+  local waiting = 0
+  each_line(function(line)
+    waiting = waiting + redis.call("ZCARD", line)
+  end)
+  return waiting
+end

@@ -5,7 +5,6 @@ local key = ARGV[2]
 local reason = ARGV[3]
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 --@include "_cancel"
 --@include "_admission"

@@ -5,7 +5,6 @@ local cursor = ARGV[2]
 local most = tonumber(ARGV[3])
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 --@include "_cancel"
 --@include "_admission"

@@ -9,7 +9,6 @@ local slots = ARGV[6]
 local limited_tasks = ARGV[7]
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 
 for _, stream in pairs(lanes) do

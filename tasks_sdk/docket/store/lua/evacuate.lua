@@ -6,6 +6,8 @@ local worker_id = ARGV[2]
 --@include "_house"
 --@include "_events"
 --@include "_lines"
+--@include "_cancel"
+--@include "_admission"
 local max_crashes = 0 -- nothing given back here had begun, so nothing is counted
 --@include "_hand_over"
 
@@ -29,4 +31,5 @@ for lane, stream in pairs(lanes) do
     end
   end
 end
+look_at_lines()
 return tally.returned

@@ -10,7 +10,6 @@ local settled_count = tonumber(ARGV[7])
 local delivered_count = tonumber(ARGV[8])
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 --@include "_cancel"
 --@include "_admission"

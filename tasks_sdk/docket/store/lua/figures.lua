@@ -35,10 +35,10 @@ for lane, stream in pairs(lanes) do
   due = due + math.max(0, count)
   local first = count > 0 and redis.call("XRANGE", stream, since, "+", "COUNT", 1)[1]
   if first then
-    local key = lane == "d" and key_of(first[2])
+    local key = lane ~= "r" and lane ~= "s" and key_of(first[2])
     -- What was given back has been begun before: it waits since then, and not since it was first due.
     local put_in_line_us = tonumber(string.match(first[1], "^%d+")) * 1000
     older(key and redis.call("HGET", runs .. key, "when_us") or put_in_line_us)
   end
 end
-return { due, scheduled, redis.call("SCARD", deferred_key), redis.call("ZCARD", dead_key), int(now_us - oldest_us) }
+return { due, scheduled, redis.call("SCARD", deferred_key) + everybody_waiting(), redis.call("ZCARD", dead_key), int(now_us - oldest_us) }

@@ -7,7 +7,6 @@ local max_crashes = tonumber(ARGV[4])
 local begun_known = ARGV[5] == "1"
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 --@include "_cancel"
 --@include "_admission"

@@ -5,7 +5,6 @@ local name = ARGV[2]
 local most = ARGV[3]
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 --@include "_cancel"
 --@include "_admission"

@@ -4,7 +4,6 @@ local prefix = ARGV[1]
 local worker_id = ARGV[2]
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 --@include "_cancel"
 --@include "_admission"

@@ -4,7 +4,6 @@ local prefix = ARGV[1]
 local key = ARGV[2]
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 
 local record = runs .. key

@@ -6,7 +6,6 @@ local judged_by = ARGV[2]
 local stride = 10
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 --@include "_cancel"
 --@include "_admission"

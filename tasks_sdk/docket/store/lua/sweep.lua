@@ -4,7 +4,6 @@ local prefix = ARGV[1]
 local max_crashes = tonumber(ARGV[2])
 --@include "_house"
 --@include "_events"
---@include "_permits"
 --@include "_lines"
 --@include "_cancel"
 --@include "_admission"
