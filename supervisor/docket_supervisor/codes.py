@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 
@@ -22,6 +23,22 @@ class ExitCode(IntEnum):
     STOPPED_BY_TERM = 143
 
 
+class Verdict(IntEnum):
+    """Exit codes of the commands that speak to a running supervisor."""
+
+    ACCEPTED = 0
+    REFUSED = 1
+    USAGE = 2
+    NOBODY = 4
+
+
+VERDICTS: dict[Verdict, str] = {
+    Verdict.ACCEPTED: "accepted",
+    Verdict.REFUSED: "refused, for the reason given",
+    Verdict.USAGE: "usage",
+    Verdict.NOBODY: "no supervisor there",
+}
+
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.CLEAN: "clean drain",
     ExitCode.BUG: "a bug in docket",
@@ -38,5 +55,5 @@ MEANINGS: dict[ExitCode, str] = {
 }
 
 
-def as_help() -> str:
-    return "\n".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())
+def as_help(meanings: Mapping[ExitCode, str] | Mapping[Verdict, str] = MEANINGS) -> str:
+    return "\n".join(f"{code.value} {meaning}" for code, meaning in meanings.items())

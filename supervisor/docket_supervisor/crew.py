@@ -79,6 +79,14 @@ class Crew:
         return tuple(self._slots)
 
     @property
+    def complete(self) -> bool:
+        """There are as many workers as there are to be, and each is ready."""
+        ready = [post for post in self._slots if post.sitting is Sitting.READY]
+        return len(ready) == self.wanted and not any(
+            post.role is Role.RETIRING and post.slot >= self.wanted for post in self._posts
+        )
+
+    @property
     def busy(self) -> tuple[int, int]:
         """How many executions run on event loops, and how many in threads."""
         running = [each for post in self._posts if post.pid for each in post.seat.inflight]
@@ -373,6 +381,10 @@ class Crew:
     def claims_nothing(self) -> bool:
         """Every worker that is up has heard that it is to be quiet."""
         return self._quiet and not any(post.pid and post.seat.phase == "working" for post in self._posts)
+
+    @property
+    def nobody_is_quiet(self) -> bool:
+        return not self._quiet and not any(post.pid and post.seat.phase == "quiet" for post in self._posts)
 
     # Leaving
 

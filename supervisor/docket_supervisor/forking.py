@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import NoReturn, Protocol
 
 from docket_supervisor.codes import ExitCode
+from docket_supervisor.environment import withhold
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -114,6 +115,7 @@ def _be_the_child(main: Callable[[], int], closing: Iterable[Closeable]) -> NoRe
         for theirs in closing:
             theirs.close()
         _detach_input()
+        withhold()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         code = main()
     except SystemExit as leaving:

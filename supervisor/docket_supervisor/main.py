@@ -12,7 +12,7 @@ from docket import logs
 from docket.durations import describe, parse
 from docket.settings import DocketSettings
 from docket_runtime.settings import WorkerSettings
-from docket_supervisor import options
+from docket_supervisor import commands, options
 from docket_supervisor.check import check
 from docket_supervisor.codes import ExitCode, as_help
 from docket_supervisor.settings import SupervisorSettings, in_options, option
@@ -54,6 +54,9 @@ def supervise(
     app_dir: options.AppDir = SupervisorSettings.app_dir,
     log_format: options.LogFormat = None,
     log_level: options.LogLevel = SupervisorSettings.log_level,
+    pidfile: options.Pidfile = None,
+    control_socket: options.ControlSocket = None,
+    stop_timeout: options.StopTimeout = None,
     only_check: options.Check = False,
 ) -> None:
     """Keep worker processes of a docket running, and their work safe.
@@ -66,6 +69,9 @@ def supervise(
     settings = validated(context.params)
     logs.configure(settings.log_format, settings.log_level)
     raise typer.Exit(check(settings) if only_check else Supervisor(settings).run())
+
+
+commands.add_to(app)
 
 
 def _refuse_options_before(context: typer.Context) -> None:
@@ -104,6 +110,9 @@ def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
         ),
         **numbers(given["processes"], given["min_processes"], given["max_processes"]),
         min_ready=given["min_ready"],
+        pidfile=given["pidfile"],
+        control_socket=given["control_socket"],
+        stop_timeout=_duration(given, "stop_timeout") if given["stop_timeout"] else None,
         boot_timeout=_duration(given, "boot_timeout"),
         max_restarts=given["max_restarts"],
         restart_window=_duration(given, "restart_window"),

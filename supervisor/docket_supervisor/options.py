@@ -152,6 +152,28 @@ LogLevel = Annotated[
         "DOCKET_LOG_LEVEL", "Least severe lines to log.", metavar="DEBUG…CRITICAL", was="DOCKET_LOGGING_LEVEL"
     ),
 ]
+Pidfile = Annotated[
+    str | None,
+    _option("DOCKET_PIDFILE", "File that names the running supervisor.", metavar="FILE", show_default=False),
+]
+ControlSocket = Annotated[
+    str | None,
+    _option(
+        "DOCKET_CONTROL_SOCKET",
+        "Where status, scale, stop and the other commands reach this supervisor.",
+        metavar="FILE",
+        show_default="docket-NAME-PID.sock in $XDG_RUNTIME_DIR or the folder for temporary files",
+    ),
+]
+StopTimeout = Annotated[
+    str | None,
+    _option(
+        "DOCKET_STOP_TIMEOUT",
+        "What whoever starts the service grants it to stop, as TimeoutStopSec; checked against --drain-timeout.",
+        metavar="DURATION",
+        show_default=False,
+    ),
+]
 Check = Annotated[
     bool,
     typer.Option(

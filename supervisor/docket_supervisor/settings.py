@@ -37,6 +37,10 @@ class SupervisorSettings:
     autoscale: bool = False
     """Between these bounds the supervisor chooses; otherwise they hold for signals and commands."""
     min_ready: int | None = None
+    pidfile: str | None = None
+    control_socket: str | None = None
+    stop_timeout: timedelta | None = None
+    """How long whoever has started us waits until we are killed: TimeoutStopSec, terminationGracePeriodSeconds."""
     boot_timeout: timedelta = timedelta(seconds=60)
     max_restarts: int = 5
     restart_window: timedelta = timedelta(seconds=60)
@@ -71,6 +75,11 @@ class SupervisorSettings:
                 f"expected a worker's drain ({describe(self.worker.drain_timeout)}) to end before the supervisor's "
                 f"grace ({describe(self.grace)})"
             )
+        if self.stop_timeout is not None and self.stop_timeout <= self.longest_stop:
+            raise ValueError(
+                f"expected --stop-timeout to be above {describe(self.longest_stop)}, which a stop may take with "
+                f"a --drain-timeout of {describe(self.drain_timeout)}, got {describe(self.stop_timeout)}"
+            )
 
     def _check_bounds(self) -> None:
         if self.min_processes < 1:
@@ -103,6 +112,11 @@ class SupervisorSettings:
     def grace(self) -> timedelta:
         """From the first signal until workers that are still alive are killed."""
         return self.drain_timeout + self.kill_margin
+
+    @property
+    def longest_stop(self) -> timedelta:
+        """From the first signal until we are gone."""
+        return self.grace + timedelta(seconds=RESERVED_SECONDS)
 
     @property
     def seats(self) -> int:

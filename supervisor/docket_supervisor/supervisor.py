@@ -10,7 +10,7 @@ import selectors
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from docket import clock
 from docket.durations import describe
@@ -22,16 +22,21 @@ from docket_supervisor.child import RUN_WORKER, Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.crew import Crew
 from docket_supervisor.forking import Closeable, become_subreaper
+from docket_supervisor.herald import Herald
 from docket_supervisor.hiring import DirectHiring, Hiring, TemplateHiring
 from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.messages import ImportFailed, Message
 from docket_supervisor.phases import ALIVE, STARTING, Action, Event, Phase, after
+from docket_supervisor.premises import Premises
 from docket_supervisor.reaping import reap
 from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
 from docket_supervisor.sizing import Sizing
+from docket_supervisor.status import assemble
 from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
 from docket_supervisor.strays import Strays
+from docket_supervisor.taken import Taken
+from docket_supervisor.verbs import Verbs
 
 logger = logging.getLogger("docket.supervisor")
 
@@ -89,10 +94,18 @@ class Supervisor:
             self._events.append,
         )
         self._sizing = Sizing(settings, self._crew, lambda: False)
+        self._premises = Premises(settings, Verbs(self).obey)
+        self._herald = Herald(lambda: self._crew.standing)
         self._hiring: Hiring = DirectHiring(self._inherited, self._ours, self._crew.hired)
 
     def run(self) -> int:
         """Returns the exit code, when every process of the service has left."""
+        try:
+            self._premises.claim()
+        except (Taken, ValueError) as error:
+            logger.error("%s", error)
+            self._signals.restore()
+            return ExitCode.TAKEN if isinstance(error, Taken) else ExitCode.USAGE
         self._start()
         while self._phase is not Phase.GONE:
             wake_at = self._turn(clock.monotonic())
@@ -102,9 +115,9 @@ class Supervisor:
             self._crew.look()
             self._decide()
             self._crew.tell()
-        self._end()
         if self._code is None:
-            return ExitCode.HANDED_BACK if self._crew.handed_back else ExitCode.CLEAN
+            self._code = ExitCode.HANDED_BACK if self._crew.handed_back else ExitCode.CLEAN
+        self._end(self._code)
         return self._code
 
     # Start and end
@@ -121,6 +134,7 @@ class Supervisor:
         )
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
         self._selector.register(self._inherited.notices, selectors.EVENT_READ, self._noticed)
+        self._premises.open(self._selector)
         self._server = _own_server(settings.docket.url)
         self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
@@ -132,11 +146,13 @@ class Supervisor:
             template.start()
         self._crew.assemble(self._hiring)
 
-    def _end(self) -> None:
+    def _end(self, code: ExitCode) -> None:
         self._hiring.dismiss()
         self._stewardship.kill()
         for pid in (*self._stewardship.pids(), *self._hiring.pids()):
             os.waitpid(pid, 0)
+        self._premises.release(code)
+        self._herald.close()
         self._selector.close()
         self._signals.restore()
         self._inherited.lifeline.close()
@@ -152,9 +168,31 @@ class Supervisor:
             *channels,
             self._selector,
             self._signals,
+            self._premises,
+            self._herald,
             self._inherited.notices,
             self._inherited.lifeline,
         )
+
+    # What others ask of us
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    @property
+    def crew(self) -> Crew:
+        return self._crew
+
+    @property
+    def sizing(self) -> Sizing:
+        return self._sizing
+
+    def happened(self, event: Event) -> None:
+        self._events.append(event)
+
+    def status(self) -> dict[str, Any]:
+        return assemble(self._inherited.board, self._settings)
 
     # What wakes us up
 
@@ -205,6 +243,8 @@ class Supervisor:
             self._hiring.turn(now),
             self._crew.turn(now, self._boots_count_from(now)),
             self._strays.turn(now, self._known()),
+            self._premises.turn(now),
+            self._herald.turn(now, progressing=self._phase in STARTING or self._leaving, healthy=True),
         )
         if self._phase in STARTING:
             wake_at = min(wake_at, self._starting(now))
@@ -296,6 +336,7 @@ class Supervisor:
                 logger.info("no longer quiet")
                 self._crew.be_quiet(False)
             case Action.DRAIN:
+                self._herald.stopping()
                 self._hiring.dismiss()
                 self._leave_by(
                     now + settings.drain_timeout.total_seconds(),
@@ -305,6 +346,7 @@ class Supervisor:
             case Action.HURRY:
                 self._leave_by(now + settings.short_drain.total_seconds(), event, "stop immediately")
             case Action.STOP:
+                self._herald.stopping()
                 self._hiring.dismiss()
                 self._leave_by(now, event, "")
             case Action.KILL:

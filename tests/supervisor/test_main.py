@@ -36,6 +36,9 @@ OPTIONS = {
     "--app-dir": "DOCKET_APP_DIR",
     "--log-format": "DOCKET_LOG_FORMAT",
     "--log-level": "DOCKET_LOG_LEVEL",
+    "--pidfile": "DOCKET_PIDFILE",
+    "--control-socket": "DOCKET_CONTROL_SOCKET",
+    "--stop-timeout": "DOCKET_STOP_TIMEOUT",
     "--check": "DOCKET_CHECK",
 }
 
