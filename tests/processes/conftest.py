@@ -27,12 +27,12 @@ def url(redis_server: RedisServer) -> str:
 def supervise(
     url: str, docket_name: str, evidence: Evidence, tmp_path: Path
 ) -> Iterator[Callable[..., Supervisor]]:
-    """Starts a supervisor with these options; waits until its workers are ready, unless told otherwise."""
+    """Starts a supervisor with these options and variables; waits until its workers are ready, unless told not to."""
     started: list[Supervisor] = []
 
-    def start(*options: str, ready: bool = True) -> Supervisor:
+    def start(*options: str, ready: bool = True, **variables: str) -> Supervisor:
         log = tmp_path / f"log-{len(started)}"
-        started.append(Supervisor(url, docket_name, evidence, log, *options))
+        started.append(Supervisor(url, docket_name, evidence, log, *options, **variables))
         if ready:
             started[-1].ready()
         return started[-1]

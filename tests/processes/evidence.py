@@ -121,9 +121,18 @@ def one_at_once(
         time.sleep(seconds)
 
 
+async def environment(key: str = TaskKey()) -> str:
+    """The names of the variables that this process has, and those of a program that it starts."""
+    with running(key):
+        program = "import json, os; print(json.dumps(list(os.environ)))"
+        started = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        return json.dumps({"ours": list(os.environ), "program's": json.loads(started.stdout)})
+
+
 tasks = [
     three_at_once,
     one_at_once,
+    environment,
     note,
     note_sync,
     wait,

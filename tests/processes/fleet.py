@@ -51,9 +51,18 @@ class Evidence:
 class Supervisor:
     """`docket-supervise` in a process of its own."""
 
-    def __init__(self, url: str, docket: str, evidence: Evidence, log: Path, *options: str) -> None:
+    def __init__(
+        self, url: str, docket: str, evidence: Evidence, log: Path, *options: str, **variables: str
+    ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOCKET_")}
         self.log_path = log
+        self.environment = {
+            **inherited,
+            "PYTHONPATH": source_path(),
+            VARIABLE: str(evidence.path),
+            "XDG_RUNTIME_DIR": str(log.parent),
+            **variables,
+        }
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [
@@ -65,7 +74,7 @@ class Supervisor:
                 stderr=output,
                 stdout=output,
                 stdin=subprocess.DEVNULL,
-                env={**inherited, "PYTHONPATH": source_path(), VARIABLE: str(evidence.path)},
+                env=self.environment,
             )
 
     @property
@@ -98,6 +107,16 @@ class Supervisor:
 
     def everybody(self) -> list[int]:
         return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
+
+    def told(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command of `docket-supervise` for this one."""
+        return subprocess.run(
+            [sys.executable, "-m", "docket_supervisor", *command],
+            capture_output=True,
+            text=True,
+            env={**self.environment, "COLUMNS": "200"},
+            timeout=PATIENCE,
+        )
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
