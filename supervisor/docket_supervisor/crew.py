@@ -94,6 +94,11 @@ class Crew:
         return len(running) - in_threads, in_threads
 
     @property
+    def healthy(self) -> bool:
+        """No worker is past a limit without anything being done about it."""
+        return not any(post.pid and post.seat.overdue for post in self._posts)
+
+    @property
     def standing(self) -> str:
         """In a line for people."""
         ready = sum(post.sitting is Sitting.READY for post in self._slots)

@@ -13,8 +13,8 @@ from docket_supervisor.bulletin import SlotNotice
 from docket_supervisor.memory import private_bytes
 from docket_supervisor.settings import SupervisorSettings
 
-TICK = 1.0
-"""Seconds between two signs that a worker's loop turns: a sign younger than this is not late."""
+TICK = 0.25
+"""Seconds between two signs that a worker's loop turns."""
 
 
 def assemble(board: Board, settings: SupervisorSettings) -> dict[str, Any]:
@@ -81,10 +81,11 @@ def _running(each: InFlight, now: float) -> dict[str, Any]:
 
 
 def _loop_lag_ms(seat: Seat, now: float) -> float | None:
-    """By how much its loop is late now; null until it has turned."""
+    """What its last tick was late by, or the next one is by now: a loop that is blocked does not say so itself. Null
+    until it has turned."""
     if not seat.ticked_at:
         return None
-    return round(1000 * max(0.0, now - seat.ticked_at - TICK), 1)
+    return round(1000 * max(seat.loop_lag, now - seat.ticked_at - TICK, 0.0), 1)
 
 
 def _queue(board: Board) -> dict[str, Any]:

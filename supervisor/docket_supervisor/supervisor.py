@@ -244,7 +244,9 @@ class Supervisor:
             self._crew.turn(now, self._boots_count_from(now)),
             self._strays.turn(now, self._known()),
             self._premises.turn(now),
-            self._herald.turn(now, progressing=self._phase in STARTING or self._leaving, healthy=True),
+            self._herald.turn(
+                now, progressing=self._phase in STARTING or self._leaving, healthy=self._crew.healthy
+            ),
         )
         if self._phase in STARTING:
             wake_at = min(wake_at, self._starting(now))

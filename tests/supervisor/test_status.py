@@ -119,6 +119,17 @@ def test_the_queue_is_what_the_steward_has_measured(board: Board, settings: Supe
     }
 
 
+def test_a_loop_that_is_blocked_now_is_late_by_now(
+    board: Board, settings: SupervisorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = board.writer(3)
+    worker.tick(0.02)
+    assert 20 <= assemble(board, settings)["slots"][0]["loop_lag_ms"] < 200
+    at = board.seats[3].ticked_at
+    monkeypatch.setattr("docket.clock.monotonic", lambda: at + 3.25)
+    assert assemble(board, settings)["slots"][0]["loop_lag_ms"] == 3000.0
+
+
 def test_private_memory_is_ours_alone() -> None:
     before = private_bytes(os.getpid())
     ballast = bytearray(os.urandom(8_000_000))
