@@ -29,6 +29,7 @@ from docket.store.asynchronous import AsyncStore
 from docket.store.blocking import BlockingStore
 from docket.store.connect import translated
 from docket.store.ledger import lease_ms, renewal_interval
+from docket.store.requests import Commands
 from docket_runtime import exchange, outcomes
 from docket_runtime.admission import Gate, Waits
 from docket_runtime.automatic import AutomaticTasks
@@ -448,12 +449,26 @@ class Worker:
             "be discarded",
             message.name_of(self.worker_id),
         )
+        await self._stop_what_others_run()
         struck_off = self.worker_id
         await self._enlist()
         # It must read under the new id; what it was given under the old one meanwhile goes back at once.
         await self._reader.close()
         await self.roll.leave(struck_off)
         self._listen()
+
+    async def _stop_what_others_run(self) -> None:
+        """Its outcome is refused in any case, and somebody may count on it that only so many run at once. What has no
+        record any more is nobody's, and may as well come to its end."""
+        flights = list(self.claims)
+        if not flights:
+            return
+        entries = await self._store.ask(
+            Commands([("HGET", self.docket.keys.runs(flight.claimed.key), "entry") for flight in flights])
+        )
+        for flight, entry in zip(flights, entries, strict=True):
+            if entry is not None and entry.decode() != flight.claimed.entry:
+                self.claims.stop(flight.claimed.entry)
 
     def _flying_in(self, place: int) -> Callable[[Flight], Coroutine[Any, Any, None]]:
         """`_fly` under a name that tells the place: in a stack taken from outside, only names can tell executions."""

@@ -329,3 +329,42 @@ async def test_a_lease_is_renewed_for_who_is_on_the_roll_and_for_nobody_else(doc
         assert await redis.zrange(docket.keys.workers, 0, -1) == [b"a/1"]
     await docket.store.ask(scripts.hand_over(docket.keys, "a/1", "over", max_crashes=3, begun=()))
     assert await docket.store.ask(scripts.renew(docket.keys, ["a/1"], 60_000)) == [0]
+
+
+@pytest.mark.parametrize("flushed", [False, True], ids=["given to others", "nobody's"])
+async def test_a_body_that_others_run_by_now_is_stopped(
+    docket: Docket, docket_name: str, redis_url: str, flushed: bool
+):
+    """What nobody else can run, since Redis has forgotten it, comes to its end."""
+    gate = Gate()
+    told: list[str] = []
+
+    async def body() -> None:
+        try:
+            await gate("first" if not told else "second")
+            told.append("ended")
+        except asyncio.CancelledError:
+            told.append("stopped")
+            raise
+
+    async with running(docket, name="late", redelivery_timeout=SHORT) as late:
+        await docket.add(body, key="k")()
+        await gate.has_begun()
+        go_silent(late)
+        if flushed:
+            async with docket.redis() as redis:
+                await redis.delete(docket.keys.runs("k"), docket.keys.stream, docket.keys.workers)
+        else:
+            async with Docket(docket_name, redis_url) as other:
+                await other.store.ask(
+                    scripts.hand_over(other.keys, late.worker_id, "lapsed", max_crashes=3, begun=())
+                )
+        struck_off = late.worker_id
+        late.exchange.reconnected()
+        await until(lambda: late.worker_id != struck_off)
+        if flushed:
+            assert not told
+            gate.open.set()
+        await until(lambda: told)
+        assert told[0] == ("ended" if flushed else "stopped")
+        gate.open.set()

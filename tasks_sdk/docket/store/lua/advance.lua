@@ -17,7 +17,27 @@ for i = 1, #parked, 2 do
     redis.call("HSET", runs .. key, "when_us", due)
   end
 end
-if #parked > 0 then
-  redis.call("PUBLISH", signals_channel, "due:" .. earlier(parked[2]))
+
+-- Limits that wait for time to pass: the starts in their windows are as much older, and what cools down has less to go.
+for _, name in ipairs(redis.call("ZRANGE", alarms_key, 0, -1)) do
+  redis.call("ZINCRBY", alarms_key, -by_us, name)
+end
+local literally = string.gsub(prefix, "[%*%?%[%]\\\\]", "\\%0")
+for _, window in ipairs(redis.call("KEYS", literally .. ":rates:*")) do
+  for _, start in ipairs(redis.call("ZRANGE", window, 0, -1)) do
+    redis.call("ZINCRBY", window, -by_us, start)
+  end
+end
+for _, kind in ipairs({ ":cooldowns:*", ":debounces:*" }) do
+  for _, key in ipairs(redis.call("KEYS", literally .. kind)) do
+    local generation, due, of = string.match(redis.call("GET", key), "^(%d+):(%d+):(.*)$")
+    if due then
+      redis.call("SET", key, generation .. ":" .. earlier(due) .. ":" .. of, "KEEPTTL")
+    end
+    redis.call("PEXPIRE", key, int(redis.call("PTTL", key) - by_us / 1000))
+  end
+end
+if #parked > 0 or redis.call("EXISTS", alarms_key) == 1 then
+  redis.call("PUBLISH", signals_channel, "due:" .. (earlier(parked[2] or now_us)))
 end
 return #parked / 2
