@@ -256,6 +256,22 @@ local function line_for(key, text, generation, priority)
   return refused
 end
 
+-- Another attempt stands in line where it stood the first time, and not behind all that is due meanwhile. → whether it waits
+local function line_up_again(key, text, generation, priority)
+  local r = redis.call("HMGET", runs .. key, "ticket", "passed")
+  if not r[1] then
+    return false  -- the next run of a perpetual task, which arrives anew
+  end
+  local item = item_of(text, generation, r[1], priority, r[2])
+  for _, limit in ipairs(item.wanted) do
+    if limit[1] == "c" and waits(limit) then
+      wait_for(key, item, limit)
+      return true
+    end
+  end
+  return false
+end
+
 -- → false: nobody of this line can be admitted now; 0: it was admitted; 1: it was sent elsewhere
 local function ask_first(_, key, own)
   local record = runs .. key

@@ -50,11 +50,19 @@ local function bounce(entry, key, r)
   end
 end
 
+-- What was promoted in this same script is written down when it runs; a claim that does not run yet must be known, too.
+local function note_entry(key, entry)
+  if entry then
+    redis.call("HSET", runs .. key, "state", "queued", "entry", entry)
+  end
+end
+
 local function claim_one(entry, key)
   if not key then
     return set_garbage_aside(entry, key, "not an entry of a docket: it names no key")
   end
-  local r = fresh[entry] and fresh[entry].record or read_record(key)
+  local promoted = fresh[entry]
+  local r = promoted and promoted.record or read_record(key)
   fresh[entry] = nil
   if not r[1] then
     return set_garbage_aside(entry, key, "no record of the execution '" .. key .. "' exists")
@@ -89,10 +97,12 @@ local function claim_one(entry, key)
     if verdict == false then
       return take_out(entry)
     elseif verdict ~= true then
+      note_entry(key, promoted and entry)
       return add_claim(entry, key, r, "!" .. verdict .. ":" .. r[16])
     end
     admission = "=" .. r[16]
   elseif is_limited(r[3]) then
+    note_entry(key, promoted and entry)
     return add_claim(entry, key, r, "?")
   end
   redis.call("HSET", runs .. key, "state", "running", "entry", entry, "worker", worker_id, "started_us", now_text)

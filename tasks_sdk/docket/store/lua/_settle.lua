@@ -21,6 +21,8 @@ local function run_again(key, r, delay_us, generation)
   if delay_us > 0 then
     redis.call("ZADD", queue_key, due_text, key)
     redis.call("HSET", runs .. key, "state", state, "when_us", due_text)
+  elseif r[11] and line_up_again(key, r[11], generation, r[12]) then
+    redis.call("HSET", runs .. key, "when_us", due_text)
   else
     redis.call("HSET", runs .. key, "state", state, "when_us", due_text, "entry", put_in_line(r[12] or "d", key, generation))
   end
