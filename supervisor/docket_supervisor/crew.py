@@ -79,10 +79,14 @@ class Crew:
         return tuple(self._slots)
 
     @property
+    def ready(self) -> int:
+        """How many slots have a worker that is up."""
+        return sum(post.sitting is Sitting.READY for post in self._slots)
+
+    @property
     def complete(self) -> bool:
         """There are as many workers as there are to be, and each is ready."""
-        ready = [post for post in self._slots if post.sitting is Sitting.READY]
-        return len(ready) == self.wanted and not any(
+        return self.ready == self.wanted and not any(
             post.role is Role.RETIRING and post.slot >= self.wanted for post in self._posts
         )
 
@@ -101,10 +105,9 @@ class Crew:
     @property
     def standing(self) -> str:
         """In a line for people."""
-        ready = sum(post.sitting is Sitting.READY for post in self._slots)
         places = len(self._slots) * self._settings.worker.concurrency
         on_loops, in_threads = self.busy
-        return f"{ready} of {self.wanted} workers ready, busy {on_loops}+{in_threads}/{places}"
+        return f"{self.ready} of {self.wanted} workers ready, busy {on_loops}+{in_threads}/{places}"
 
     @property
     def empty(self) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -12,12 +12,13 @@ from docket import logs
 from docket.durations import describe, parse
 from docket.settings import DocketSettings
 from docket_runtime.settings import WorkerSettings
-from docket_supervisor import commands, options
+from docket_supervisor import commands, credentials, options
 from docket_supervisor.check import check
 from docket_supervisor.codes import ExitCode, as_help
 from docket_supervisor.settings import SupervisorSettings, in_options, option
 from docket_supervisor.sizes import numbers
 from docket_supervisor.supervisor import Supervisor
+from docket_supervisor.unit import unit
 
 _EPILOG = (
     f"\b\nExit codes:\n{as_help()}\n\n"
@@ -42,7 +43,7 @@ def supervise(
     threads: options.Threads = WorkerSettings.threads,
     tasks: options.Tasks = None,
     docket: options.Docket = DocketSettings.name,
-    url: options.URL = DocketSettings.url,
+    url: options.URL = None,
     redelivery_timeout: options.RedeliveryTimeout = _shown(WorkerSettings.redelivery_timeout),
     drain_timeout: options.DrainTimeout = _shown(WorkerSettings.drain_timeout),
     boot_timeout: options.BootTimeout = _shown(SupervisorSettings.boot_timeout),
@@ -74,6 +75,44 @@ def supervise(
 commands.add_to(app)
 
 
+@app.command(
+    epilog="The options are those of the service: the unit runs it with them.",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[OPTIONS OF THE SERVICE]",
+)
+def systemd(context: typer.Context) -> None:
+    """Print a systemd unit that runs the service with these options, with the reason for each line."""
+    service = typer.main.get_command(app).make_context("docket-supervise", list(context.args))
+    if left := [*vars(service).get("_protected_args", ()), *service.args]:
+        raise typer.BadParameter(f"expected options of the service, got {left[0]!r}")
+    typer.echo(unit(validated(service.params), _given(service)), nl=False)
+
+
+_NOT_IN_A_UNIT = {"url", "only_check", "control_socket", "stop_timeout", "app_dir"}
+"""A secret, a mode, what the unit says elsewhere, and what is its working folder."""
+
+
+def _given(service: Any) -> list[str]:
+    """What was said on the command line or by variables, as options."""
+    words: list[str] = []
+    for parameter in service.command.params:
+        source = service.get_parameter_source(parameter.name)
+        if (
+            parameter.name in _NOT_IN_A_UNIT
+            or source is None
+            or source.name not in ("COMMANDLINE", "ENVIRONMENT")
+        ):
+            continue
+        value = service.params[parameter.name]
+        if isinstance(value, bool):
+            words += (parameter.opts if value else parameter.secondary_opts)[:1]
+        else:
+            several = cast("Sequence[object]", value if isinstance(value, list | tuple) else [value])
+            for each in several:
+                words += [parameter.opts[0], str(each)]
+    return words
+
+
 def _refuse_options_before(context: typer.Context) -> None:
     """An option of the service that stands before a command would change nothing, and that must not go unnoticed."""
     for name in context.params:
@@ -99,7 +138,7 @@ def validated(given: Mapping[str, Any]) -> SupervisorSettings:
 def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
     log_format = given["log_format"]
     return SupervisorSettings(
-        docket=DocketSettings(name=given["docket"], url=given["url"]),
+        docket=DocketSettings(name=given["docket"], url=given["url"] or credentials.url()),
         worker=WorkerSettings(
             concurrency=given["concurrency"],
             threads=given["threads"],

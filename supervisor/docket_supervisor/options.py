@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from docket.settings import DocketSettings
 from docket_runtime.settings import WorkerSettings
 
 
@@ -79,7 +80,15 @@ Tasks = Annotated[
     ),
 ]
 Docket = Annotated[str, _option("DOCKET_NAME", "Name of the docket.", metavar="NAME")]
-URL = Annotated[str, _option("DOCKET_URL", "Where its Redis is.", metavar="URL")]
+URL = Annotated[
+    str | None,
+    _option(
+        "DOCKET_URL",
+        "Where its Redis is.",
+        metavar="URL",
+        show_default=f"systemd's credential docket-url, else {DocketSettings.url}",
+    ),
+]
 RedeliveryTimeout = Annotated[
     str,
     _option(

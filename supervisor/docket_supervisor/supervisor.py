@@ -93,7 +93,7 @@ class Supervisor:
             self._stewardship.count_suspects,
             self._events.append,
         )
-        self._sizing = Sizing(settings, self._crew, lambda: False)
+        self._sizing = Sizing(settings, self._crew, self._inherited.board.bulletin, lambda: False)
         self._premises = Premises(settings, Verbs(self).obey)
         self._herald = Herald(lambda: self._crew.standing)
         self._hiring: Hiring = DirectHiring(self._inherited, self._ours, self._crew.hired)
@@ -244,6 +244,7 @@ class Supervisor:
             self._crew.turn(now, self._boots_count_from(now)),
             self._strays.turn(now, self._known()),
             self._premises.turn(now),
+            self._sizing.turn(now, serving=self._phase is Phase.RUNNING),
             self._herald.turn(
                 now, progressing=self._phase in STARTING or self._leaving, healthy=self._crew.healthy
             ),

@@ -54,6 +54,9 @@ class Verbs:
 
     def _scale(self, request: Mapping[str, Any]) -> Answer:
         wanted = request.get("to")
+        if wanted == "auto":
+            problem = self._service.sizing.leave_to_us()
+            return Refused(problem) if problem else Accepted()
         if not isinstance(wanted, int) or isinstance(wanted, bool):
             return Refused(f"expected a number of processes, got {wanted!r}")
         if not knows(self._service.phase, Event.SCALE):
