@@ -339,7 +339,7 @@ class Crew:
             return
         if post.role is Role.RELIEF:
             self._free(post)
-            self.relief_failed(post, death.cause)
+            self.relief_failed(post, "was not ready in time" if post.killed else death.cause)
             return
         if death.code == ExitCode.USAGE:
             self._happened(Event.MISCONFIGURED)

@@ -26,10 +26,39 @@ TEMPLATE_PAUSE = 5.0
 """Seconds before another template is tried when one failed while the service runs."""
 
 
+class Generations:
+    """Numbers the codes that workers run, from 1 upwards."""
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
+
+    def next(self) -> int:
+        self.last += 1
+        return self.last
+
+    def give_back(self, number: int) -> None:
+        """That code did not come into service; the next one may have its number."""
+        if number == self.last:
+            self.last -= 1
+
+
 class Hiring(Protocol):
     """Answers every `hire` by calling `hired(seat, pid)`, at once or later; pid 0 when there can be none now."""
 
     generation: int
+    """Of the code that its workers run."""
+
+    @property
+    def imported(self) -> bool:
+        """Workers can be had."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """Why none can be had, if it is known by now."""
+        ...
+
+    def start(self) -> None: ...
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None: ...
 
@@ -52,18 +81,23 @@ class Hiring(Protocol):
 class DirectHiring:
     """Each worker is forked by the supervisor and imports for itself."""
 
-    generation = 1
     outstanding = False
+    imported = True
+    failure = ""
 
     def __init__(
         self,
         inherited: Inheritance,
         closing: Callable[[], Iterable[Closeable]],
         hired: Callable[[int, int], None],
+        numbers: Generations,
     ) -> None:
         self._inherited = inherited
         self._closing = closing
         self._hired = hired
+        self.generation = numbers.next()
+
+    def start(self) -> None: ...
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
         main = partial(be_worker, self._inherited, seat, slot, self.generation, quarantine=quarantine)
@@ -96,6 +130,7 @@ class TemplateHiring:
         hired: Callable[[int, int], None],
         watched: Callable[[Channel, Callable[[Message], None]], None],
         import_failed: Callable[[str], None],
+        numbers: Generations,
     ) -> None:
         self._inherited = inherited
         self._closing = closing
@@ -104,28 +139,35 @@ class TemplateHiring:
         self._import_failed = import_failed
         self._waiting: dict[int, ForkWorker] = {}
         self._asked: set[int] = set()
-        self._imported = False
+        self._numbers = numbers
         self._pid = 0
         self._retry_at = math.inf
         self._dismissed = False
         self._channel: Channel | None = None
-        self.generation = 0
+        self._imported_before = False
+        self.imported = False
+        self.failure = ""
+        self.generation = numbers.next()
 
     def start(self) -> None:
-        self.generation += 1
+        if self._imported_before:
+            # What it imports now need not be what the last one did.
+            self.generation = self._numbers.next()
+            self._imported_before = False
         ours, theirs = Channel.pair()
         main = partial(run_template, self._inherited, theirs, self.generation)
         try:
             self._pid = fork(main, closing=[*self._closing(), ours])
         except OSError as error:
             logger.warning("could not fork a template: %s", error)
+            self.failure = f"could not fork a template: {error}"
             self._retry_at = clock.monotonic() + UNFORKABLE_PAUSE
             ours.close()
             return
         finally:
             theirs.close()
         self._channel = ours
-        self._imported = False
+        self.failure = ""
         self._retry_at = math.inf
         self._watched(ours, self._told)
 
@@ -154,10 +196,12 @@ class TemplateHiring:
         for seat in self._asked:
             self._hired(seat, 0)
         self._asked.clear()
+        came_up, self.imported = self.imported, False
+        imports = death.code == ExitCode.IMPORT
+        self.failure = "the task modules failed to import" if imports else f"template {death.cause}"
         if not self._dismissed:
-            imports = death.code == ExitCode.IMPORT
             logger.warning("template %d %s", death.pid, death.cause)
-            self._retry_at = clock.monotonic() + (TEMPLATE_PAUSE if imports or not self._imported else 0.0)
+            self._retry_at = clock.monotonic() + (0.0 if came_up else TEMPLATE_PAUSE)
         return True
 
     def pids(self) -> list[int]:
@@ -166,14 +210,16 @@ class TemplateHiring:
     def dismiss(self) -> None:
         """It leaves by itself when the channel ends, unless it is still importing."""
         self._dismissed = True
-        self._waiting.clear()
+        unanswered, self._waiting = list(self._waiting), {}
+        for seat in unanswered:
+            self._hired(seat, 0)
         self._retry_at = math.inf
         if self._pid:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
 
     def _ask(self) -> None:
-        if self._channel is not None and self._imported:
+        if self._channel is not None and self.imported:
             for seat, wanted in self._waiting.items():
                 self._channel.send(wanted)
                 self._asked.add(seat)
@@ -182,7 +228,7 @@ class TemplateHiring:
     def _told(self, message: Message) -> None:
         match message:
             case Imported():
-                self._imported = True
+                self.imported = self._imported_before = True
                 logger.info(
                     "template %d imported the tasks of %d collections", self._pid, message.collections
                 )

@@ -22,7 +22,8 @@ from docket_supervisor.unit import unit
 
 _EPILOG = (
     f"\b\nExit codes:\n{as_help()}\n\n"
-    "Signals: TERM or INT drains; a second one shortens the drain to 5 seconds; a third one stops immediately."
+    "Signals: TERM or INT drains; a second one shortens the drain to 5 seconds; a third one stops immediately. "
+    "HUP reloads: the task modules are imported anew, and the workers are replaced one by one."
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -50,6 +51,7 @@ def supervise(
     max_crashes: options.MaxCrashes = WorkerSettings.max_crashes,
     max_restarts: options.MaxRestarts = SupervisorSettings.max_restarts,
     restart_window: options.RestartWindow = _shown(SupervisorSettings.restart_window),
+    canary: options.Canary = _shown(SupervisorSettings.canary),
     preload: options.Preload = SupervisorSettings.preload,
     require_redis: options.RequireRedis = SupervisorSettings.require_redis,
     app_dir: options.AppDir = SupervisorSettings.app_dir,
@@ -155,6 +157,7 @@ def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
         boot_timeout=_duration(given, "boot_timeout"),
         max_restarts=given["max_restarts"],
         restart_window=_duration(given, "restart_window"),
+        canary=_duration(given, "canary"),
         preload=given["preload"],
         require_redis=given["require_redis"],
         app_dir=given["app_dir"],

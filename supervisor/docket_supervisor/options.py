@@ -129,6 +129,14 @@ RestartWindow = Annotated[
     str,
     _option("DOCKET_RESTART_WINDOW", "The time that --max-restarts is counted over.", metavar="DURATION"),
 ]
+Canary = Annotated[
+    str,
+    _option(
+        "DOCKET_CANARY",
+        "How long the first worker of a reload must live before the others follow.",
+        metavar="DURATION",
+    ),
+]
 Preload = Annotated[
     bool,
     _option("DOCKET_PRELOAD", "Import the task modules once and fork workers from there, or in each worker."),

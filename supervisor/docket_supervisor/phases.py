@@ -41,6 +41,7 @@ class Event(Enum):
     TTIN = auto()
     TTOU = auto()
     USR1 = auto()
+    HUP = auto()
     SCALE = auto()
     """Somebody names the number of processes."""
     MISCONFIGURED = auto()
@@ -63,6 +64,7 @@ class Action(Enum):
     RESUME = auto()
     GROW = auto()
     SHRINK = auto()
+    RELOAD = auto()
     DUMP = auto()
     """Stacks of everybody, and a line on how the service stands."""
     DRAIN = auto()
@@ -84,7 +86,7 @@ _P, _E, _A = Phase, Event, Action
 
 ALIVE = (_P.STARTING, _P.STARTING_QUIET, _P.RUNNING, _P.QUIET)
 STARTING = (_P.STARTING, _P.STARTING_QUIET)
-_SERVING = (_P.RUNNING, _P.QUIET)
+SERVING = (_P.RUNNING, _P.QUIET)
 _LEAVING = (_P.DRAINING, _P.HURRYING, _P.STOPPING, _P.KILLING)
 
 # A service that never was of use does not drain: none of its workers can hold work worth waiting for.
@@ -103,7 +105,7 @@ TABLE: dict[tuple[Phase, Event], Transition] = {
         for phase in STARTING
         for event, code in _FAILED_START.items()
     },
-    **{(phase, _E.MISCONFIGURED): Transition(_P.STOPPING, (_A.STOP,), ExitCode.USAGE) for phase in _SERVING},
+    **{(phase, _E.MISCONFIGURED): Transition(_P.STOPPING, (_A.STOP,), ExitCode.USAGE) for phase in SERVING},
     **{(phase, _E.GAVE_UP): Transition(_P.STOPPING, (_A.STOP,), ExitCode.GAVE_UP) for phase in ALIVE},
     # Quiet and its end are harmless where they are in effect already.
     (_P.STARTING, _E.TSTP): Transition(_P.STARTING_QUIET, (_A.QUIET,)),
@@ -117,6 +119,7 @@ TABLE: dict[tuple[Phase, Event], Transition] = {
     **{(phase, _E.TTIN): Transition(phase, (_A.GROW,)) for phase in ALIVE},
     **{(phase, _E.TTOU): Transition(phase, (_A.SHRINK,)) for phase in ALIVE},
     **{(phase, _E.SCALE): Transition(phase) for phase in ALIVE},
+    **{(phase, _E.HUP): Transition(phase, (_A.RELOAD,)) for phase in ALIVE},
     **{(phase, _E.USR1): Transition(phase, (_A.DUMP,)) for phase in (*ALIVE, *_LEAVING)},
     # The first signal drains, the second shortens, the third ends it; only the third one's name matters.
     **{

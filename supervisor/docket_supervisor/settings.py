@@ -44,6 +44,7 @@ class SupervisorSettings:
     boot_timeout: timedelta = timedelta(seconds=60)
     max_restarts: int = 5
     restart_window: timedelta = timedelta(seconds=60)
+    canary: timedelta = timedelta(seconds=5)
     preload: bool = True
     require_redis: bool = False
     app_dir: str = "."
@@ -62,6 +63,8 @@ class SupervisorSettings:
         for name in ("boot_timeout", "restart_window"):
             if (duration := getattr(self, name)) <= timedelta(0):
                 raise ValueError(f"expected {option(name)} to be above zero, got {describe(duration)}")
+        if self.canary < timedelta(0):
+            raise ValueError(f"expected --canary to be zero or more, got {describe(self.canary)}")
         if not os.path.isdir(self.app_dir):
             raise ValueError(f"expected --app-dir to be a folder, got {self.app_dir!r}")
         checked_format(self.log_format)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import os
@@ -10,11 +9,10 @@ import selectors
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from docket import clock
 from docket.durations import describe
-from docket.errors import BadURL, ConnectionFailed
 from docket_supervisor import titles
 from docket_supervisor.board import Board
 from docket_supervisor.channel import Channel, Notices
@@ -23,15 +21,19 @@ from docket_supervisor.codes import ExitCode
 from docket_supervisor.crew import Crew
 from docket_supervisor.forking import Closeable, become_subreaper
 from docket_supervisor.herald import Herald
-from docket_supervisor.hiring import DirectHiring, Hiring, TemplateHiring
+from docket_supervisor.hiring import DirectHiring, Generations, Hiring, TemplateHiring
 from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.messages import ImportFailed, Message
-from docket_supervisor.phases import ALIVE, STARTING, Action, Event, Phase, after
+from docket_supervisor.phases import ALIVE, SERVING, STARTING, Action, Event, Phase, after
 from docket_supervisor.premises import Premises
 from docket_supervisor.reaping import reap
+from docket_supervisor.reliefs import Reliefs
+from docket_supervisor.rolling import Roll
+from docket_supervisor.servers import Server, hold_server
 from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
 from docket_supervisor.sizing import Sizing
+from docket_supervisor.sources import Sources
 from docket_supervisor.status import assemble
 from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
 from docket_supervisor.strays import Strays
@@ -49,6 +51,7 @@ _EVENTS = {
     signal.SIGTTIN: Event.TTIN,
     signal.SIGTTOU: Event.TTOU,
     signal.SIGUSR1: Event.USR1,
+    signal.SIGHUP: Event.HUP,
 }
 
 
@@ -78,7 +81,7 @@ class Supervisor:
         self._signals = Signals((signal.SIGCHLD, *_EVENTS))
         self._selector = selectors.DefaultSelector()
         self._strays = Strays()
-        self._server: _Server | None = None
+        self._server: Server | None = None
         self._stewardship = Stewardship(
             self._inherited,
             self._ours,
@@ -93,10 +96,20 @@ class Supervisor:
             self._stewardship.count_suspects,
             self._events.append,
         )
-        self._sizing = Sizing(settings, self._crew, self._inherited.board.bulletin, lambda: False)
         self._premises = Premises(settings, Verbs(self).obey)
         self._herald = Herald(lambda: self._crew.standing)
-        self._hiring: Hiring = DirectHiring(self._inherited, self._ours, self._crew.hired)
+        self._sources = Sources(self._source)
+        self._roll = Roll(
+            settings,
+            self._crew,
+            self._sources,
+            Reliefs(self._crew),
+            began=self._reloading,
+            ended=self._herald.reloaded,
+        )
+        self._sizing = Sizing(
+            settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going
+        )
 
     def run(self) -> int:
         """Returns the exit code, when every process of the service has left."""
@@ -135,21 +148,24 @@ class Supervisor:
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
         self._selector.register(self._inherited.notices, selectors.EVENT_READ, self._noticed)
         self._premises.open(self._selector)
-        self._server = _own_server(settings.docket.url)
+        self._server = hold_server(settings.docket.url)
         self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
-        if become_subreaper() and settings.preload:
-            template = TemplateHiring(
-                self._inherited, self._ours, self._crew.hired, self._watch, self._import_failed
-            )
-            self._hiring = template
-            template.start()
-        self._crew.assemble(self._hiring)
+        self._preloads = become_subreaper() and settings.preload
+        self._sources.start()
+        self._crew.assemble(self._sources.current)
+
+    def _source(self, numbers: Generations) -> Hiring:
+        if not self._preloads:
+            return DirectHiring(self._inherited, self._ours, self._crew.hired, numbers)
+        return TemplateHiring(
+            self._inherited, self._ours, self._crew.hired, self._watch, self._import_failed, numbers
+        )
 
     def _end(self, code: ExitCode) -> None:
-        self._hiring.dismiss()
+        self._sources.dismiss()
         self._stewardship.kill()
-        for pid in (*self._stewardship.pids(), *self._hiring.pids()):
+        for pid in (*self._stewardship.pids(), *self._sources.pids()):
             os.waitpid(pid, 0)
         self._premises.release(code)
         self._herald.close()
@@ -187,6 +203,10 @@ class Supervisor:
     @property
     def sizing(self) -> Sizing:
         return self._sizing
+
+    @property
+    def roll(self) -> Roll:
+        return self._roll
 
     def happened(self, event: Event) -> None:
         self._events.append(event)
@@ -226,9 +246,14 @@ class Supervisor:
             logger.error("task modules failed to import: %s", explanation)
         self._events.append(Event.IMPORT_FAILED)
 
+    def _reloading(self) -> None:
+        # What was explained of the last try is to be told again of this one.
+        self._explained.clear()
+        self._herald.reloading()
+
     def _bury(self) -> None:
         for death in reap(self._crew.end_session):
-            if self._stewardship.died(death) or self._hiring.died(death):
+            if self._stewardship.died(death) or self._sources.died(death):
                 continue
             if self._crew.died(death):
                 self._strays.orphaned_by(death.pid, clock.monotonic())
@@ -240,7 +265,7 @@ class Supervisor:
     def _turn(self, now: float) -> float:
         wake_at = min(
             self._stewardship.turn(now),
-            self._hiring.turn(now),
+            self._sources.turn(now),
             self._crew.turn(now, self._boots_count_from(now)),
             self._strays.turn(now, self._known()),
             self._premises.turn(now),
@@ -249,6 +274,8 @@ class Supervisor:
                 now, progressing=self._phase in STARTING or self._leaving, healthy=self._crew.healthy
             ),
         )
+        if self._phase in SERVING:
+            wake_at = min(wake_at, self._roll.turn(now))
         if self._phase in STARTING:
             wake_at = min(wake_at, self._starting(now))
         elif self._phase is Phase.CLOSING:
@@ -270,7 +297,7 @@ class Supervisor:
         return self._phase not in ALIVE
 
     def _known(self) -> set[int]:
-        return {*self._crew.pids(), *self._stewardship.pids(), *self._hiring.pids()}
+        return {*self._crew.pids(), *self._stewardship.pids(), *self._sources.pids()}
 
     def _boots_count_from(self, now: float) -> float:
         """No boot is late while there is no Redis to be ready for."""
@@ -338,9 +365,12 @@ class Supervisor:
             case Action.RESUME:
                 logger.info("no longer quiet")
                 self._crew.be_quiet(False)
+            case Action.RELOAD:
+                self._roll.ask()
             case Action.DRAIN:
                 self._herald.stopping()
-                self._hiring.dismiss()
+                self._roll.leave()
+                self._sources.dismiss()
                 self._leave_by(
                     now + settings.drain_timeout.total_seconds(),
                     event,
@@ -350,7 +380,8 @@ class Supervisor:
                 self._leave_by(now + settings.short_drain.total_seconds(), event, "stop immediately")
             case Action.STOP:
                 self._herald.stopping()
-                self._hiring.dismiss()
+                self._roll.leave()
+                self._sources.dismiss()
                 self._leave_by(now, event, "")
             case Action.KILL:
                 self._crew.kill()
@@ -366,21 +397,3 @@ class Supervisor:
         warning = f"; the next one will {next_effect}" if event is Event.INT and next_effect else ""
         logger.info("%s%s", how, warning)
         self._crew.drain(deadline)
-
-
-class _Server(Protocol):
-    def release(self) -> None: ...
-
-
-def _own_server(url: str) -> _Server | None:
-    """A hold on the server behind a `memory://` or `embedded://` URL, so that it outlives every worker.
-
-    Nobody else may come first: a server started by a worker would end with it. What is wrong with the URL or the
-    server is told by the steward, like everything about Redis.
-    """
-    if not url.startswith(("memory:", "embedded:")):
-        return None
-    try:
-        return importlib.import_module("docket.store.servers").acquire(url)
-    except (BadURL, ConnectionFailed):
-        return None

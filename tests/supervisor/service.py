@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 15.0
-DURATIONS = ("boot_timeout", "restart_window", "kill_margin", "short_drain", "redis_patience")
+DURATIONS = ("boot_timeout", "restart_window", "kill_margin", "short_drain", "redis_patience", "canary")
 
 
 def eventually(look: Callable[[], T], what: str = "it", patience: float = PATIENCE) -> T:
@@ -86,6 +86,10 @@ class Service:
             lambda: any(event["pid"] == pid and event["order"] == command for event in self.events("obeyed")),
             command,
         )
+
+    def titles(self) -> list[str]:
+        """What its processes are, in order."""
+        return sorted(" ".join(child.cmdline()).strip() for child in self.children())
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -28,9 +28,13 @@ class Hiring:
 
     generation = 1
     outstanding = True
+    imported = True
+    failure = ""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+
+    def start(self) -> None: ...
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
         self.asked.append(seat)
