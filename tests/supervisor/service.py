@@ -69,10 +69,12 @@ class Service:
 
     def ready(self, count: int) -> list[int]:
         """The pids of the first `count` workers that became ready."""
-        told = eventually(
-            lambda: (events := self.events("ready")) if len(self.events("ready")) >= count else [],
-            f"{count} workers ready\n{self.log()}",
-        )
+        try:
+            told = eventually(
+                lambda: (events := self.events("ready")) if len(self.events("ready")) >= count else []
+            )
+        except AssertionError:
+            raise AssertionError(f"{count} workers did not become ready\n{self.log()}") from None
         return [event["pid"] for event in told[:count]]
 
     def order(self, pid: int, command: str) -> None:
@@ -88,8 +90,14 @@ class Service:
         )
 
     def titles(self) -> list[str]:
-        """What its processes are, in order."""
-        return sorted(" ".join(child.cmdline()).strip() for child in self.children())
+        """What its processes are, in order; of one that is just leaving, nothing."""
+        found: list[str] = []
+        for child in self.children():
+            try:
+                found.append(" ".join(child.cmdline()).strip())
+            except psutil.Error:
+                continue
+        return sorted(found)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

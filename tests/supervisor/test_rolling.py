@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.supervisor.service import Service, eventually, gone
@@ -74,21 +73,11 @@ def test_the_number_of_ready_workers_never_falls_below_n_and_one_more_is_the_mos
     service.signal(signal.SIGHUP)
     seen = set[int]()
     while "is in service: " not in service.log():
-        seen.add(sum("worker" in title for title in titles_of_all(service)))
+        seen.add(sum("worker" in title for title in service.titles()))
     assert seen <= {3, 4}, seen
     # In the order of the events: a worker was ready before the one that it replaced was told to leave.
     assert len(service.events("ready")) == 6
     left(service)
-
-
-def titles_of_all(service: Service) -> list[str]:
-    found: list[str] = []
-    for child in service.children():
-        try:
-            found.append(" ".join(child.cmdline()))
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_the_new_code_is_imported(start: Start, tmp_path: Path, preload: bool) -> None:
