@@ -58,11 +58,11 @@ class Service:
             cwd=ROOT,
         )
 
-    def events(self, kind: str) -> list[dict[str, Any]]:
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
         path = self.folder / "events"
         # What follows the last line's end is being written just now.
         lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
-        return [line for line in map(json.loads, lines) if line["event"] == kind]
+        return [line for line in map(json.loads, lines) if line["event"] in kinds]
 
     def log(self) -> str:
         return (self.folder / "log").read_text()

@@ -119,6 +119,7 @@ class _Worker:
         return deadline is not None and time.monotonic() >= deadline
 
     def _leave(self, code: int) -> int:
+        self._tell("left")
         self.board.enlisted("")
         self.board.phase("left")
         return code
