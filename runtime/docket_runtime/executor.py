@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import ExitStack
 from contextvars import copy_context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -173,7 +172,12 @@ class Executor:
         if not self._worker.around_every_task and resolution.is_plain(opening.task):
             return await self._call(flight, opening, resolution.hand_over(opening))
         try:
-            value = await self._call(flight, opening, await opening.open())
+            kwargs = await opening.open()
+        except BaseException as error:
+            await opening.close(error)  # whatever they make of it: the body has not run
+            raise
+        try:
+            value = await self._call(flight, opening, kwargs)
         except BaseException as error:
             if await opening.close(error):
                 return None
@@ -191,10 +195,8 @@ class Executor:
             # has been seen here.
             raise _StoodDown
         limit = opening.time_limit
-        if limit is not None:
-            verb, operand = self._if_too_late(opening)
-            allowed = limit.timeout.base.total_seconds()
-            limit.begin(lambda deadline: board.limited(flight.place, deadline, allowed, verb, operand))
+        if not opening.needs_the_thread:
+            self._begin_the_limit(flight, opening)
         try:
             if task.is_async:
                 value = task.function(*args, **kwargs)
@@ -211,7 +213,16 @@ class Executor:
         self, flight: Flight, opening: resolution.Opening, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         function = opening.task.function
+        limit = opening.time_limit
         interruption = flight.interruption = Interruption(raise_in_thread)
+
+        def body_begins() -> None:
+            self._begin_the_limit(flight, opening)
+
+        def body_ended() -> None:
+            interruption.end()  # closing is not torn apart
+            if limit is not None:
+                limit.over()
 
         def call() -> Any:
             interruption.begin()
@@ -219,8 +230,7 @@ class Executor:
                 interruption.check()
                 if not opening.needs_the_thread:
                     return function(*args, **kwargs)
-                with ExitStack() as stack:
-                    return function(*args, **opening.open_in_thread(kwargs, stack))
+                return opening.call_in_thread(kwargs, body_begins, body_ended)
             finally:
                 interruption.end()
 
@@ -264,6 +274,13 @@ class Executor:
         if retry is None or (retry.attempts is not None and opening.execution.attempt >= retry.attempts):
             return outcomes.failed(asked)
         return outcomes.retry(asked.when - clock.now())
+
+    def _begin_the_limit(self, flight: Flight, opening: resolution.Opening) -> None:
+        limit, board = opening.time_limit, self._worker.surroundings.board
+        if limit is not None:
+            verb, operand = self._if_too_late(opening)
+            allowed = limit.timeout.base.total_seconds()
+            limit.begin(lambda deadline: board.limited(flight.place, deadline, allowed, verb, operand))
 
     def _if_too_late(self, opening: resolution.Opening) -> tuple[str, int]:
         """How it ends if its process has to be killed for its time limit: as `_failed` would decide, but said in

@@ -27,9 +27,13 @@ class TimeLimit:
         self._announce = announce
         self.timeout.start()
 
-    def end(self) -> None:
-        """The body has ended: nothing expires any more."""
+    def over(self) -> None:
+        """The body has ended: nothing expires any more. In whatever thread."""
         self._over = True
+
+    def end(self) -> None:
+        """The same, on the loop, which forgets the timer."""
+        self.over()
         if self._timer is not None:
             self._timer.cancel()
 

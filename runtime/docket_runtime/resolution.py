@@ -7,8 +7,10 @@ call: it may block, and a database connection opened there may be used there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docket.dependencies.base import Dependency
@@ -21,6 +23,7 @@ from docket.dependencies.functional import (
 )
 from docket.dependencies.perpetual import Perpetual
 from docket.dependencies.retry import Retry
+from docket.dependencies.statements import refuse_a_second_single
 from docket.execution import Execution
 from docket.registry import Task
 from docket_runtime.ambient import opener_of
@@ -35,6 +38,7 @@ class Opening:
 
     __slots__ = (
         "_effective",
+        "_loop",
         "_stack",
         "_supplied",
         "_thread_stack",
@@ -60,6 +64,7 @@ class Opening:
         self.perpetual: Perpetual | None = None
         self.time_limit: TimeLimit | None = None
         self.limit_names: Mapping[str, str] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stack: AsyncExitStack | None = None
         self._thread_stack: ExitStack | None = None
         self._supplied: Mapping[str, Any] | None = None
@@ -72,9 +77,13 @@ class Opening:
         """The keyword arguments, opened on the loop; `open_in_thread` adds the rest for a sync task."""
         kwargs = self.execution.kwargs
         failures: dict[str, Exception] = {}
+        self._loop = asyncio.get_running_loop()
         given = self.task.parameters[: len(self.execution.args)]
         injected = self.task.injected
-        for name, statement in (*self.worker.around_every_task, *self.task.wrapped):
+        around = (*self.worker.around_every_task, *self.task.wrapped)
+        if self.worker.around_every_task:  # by itself the task was checked when it was registered
+            refuse_a_second_single(self.task.name, (*around, *injected.items()))
+        for name, statement in around:
             try:
                 await self._open_around(name, statement, given)
             except Exception as error:
@@ -204,11 +213,11 @@ class Opening:
         for name, each in statement.statements.items():
             kwargs[name] = await self._open(name, each)
         made = statement.call(**kwargs)
-        if hasattr(made, "__await__"):
-            made = await made
         if hasattr(made, "__aenter__"):
             return await stack.enter_async_context(made)
-        return stack.enter_context(made) if hasattr(made, "__enter__") else made
+        if hasattr(made, "__enter__"):
+            return stack.enter_context(made)
+        return await made if hasattr(made, "__await__") else made
 
     async def _entered(self, statement: Any) -> Any:
         if not hasattr(statement, "__aenter__"):
@@ -233,13 +242,34 @@ class Opening:
             )
         )
 
-    def open_in_thread(self, kwargs: dict[str, Any], stack: ExitStack) -> dict[str, Any]:
-        """The rest of the keyword arguments; `stack` closes it, in the thread too."""
-        self._thread_stack = stack
+    def call_in_thread(
+        self, kwargs: dict[str, Any], body_begins: Callable[[], object], body_ended: Callable[[], object]
+    ) -> Any:
+        """What the body returns. The rest is opened before `body_begins` is called, and closed after `body_ended`."""
+        failure: BaseException | None = None
+        with ExitStack() as self._thread_stack:
+            try:
+                kwargs = self._open_in_thread(kwargs)
+            except BaseException as error:
+                failure = error
+                raise
+            try:
+                body_begins()
+                return self.task.function(*self.execution.args, **kwargs)
+            finally:
+                body_ended()
+        if failure is not None:
+            raise failure  # whatever those that were open already made of it: the body has not run
+        return None
+
+    def _open_in_thread(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         failures: dict[str, Exception] = {}
         for name, statement in self.worker.around_every_task:
             if self._waits_for_the_thread(statement):
-                self._here(name, statement)
+                try:
+                    self._here(name, statement)
+                except Exception as error:
+                    failures[name] = error
         for name, statement in self.task.injected.items():
             if name in kwargs or name in self.supplied or not self._waits_for_the_thread(statement):
                 continue
@@ -284,11 +314,28 @@ class Opening:
             kwargs = statement.constants
             for name, each in statement.statements.items():
                 kwargs[name] = self._here(name, each)
-            made = statement.call(**kwargs)
-            assert self._thread_stack is not None
-            entered = self._thread_stack.enter_context(made) if hasattr(made, "__enter__") else made
-            self._values[identity] = entered
+            self._values[identity] = self._enter_here(statement.call(**kwargs))
         return self._values[identity]
+
+    def _enter_here(self, made: Any) -> Any:
+        """What turns out to be asynchronous (a plain function may return anything) is opened and closed on the loop,
+        while this thread waits."""
+        stack = self._thread_stack
+        assert stack is not None
+        if hasattr(made, "__aenter__"):
+            value = self._on_the_loop(made.__aenter__)
+            stack.push(partial(self._on_the_loop, made.__aexit__))
+            return value
+        if hasattr(made, "__enter__"):
+            return stack.enter_context(made)
+        return self._on_the_loop(lambda: made) if hasattr(made, "__await__") else made
+
+    def _on_the_loop(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        async def call() -> Any:
+            return await function(*args)
+
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
 
     # --- both ------------------------------------------------------------------------------------------------------
 

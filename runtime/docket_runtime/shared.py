@@ -16,20 +16,26 @@ class SharedValues:
     def __init__(self) -> None:
         self._values: dict[Any, asyncio.Future[Any]] = {}
         self._requests: asyncio.Queue[tuple[Open, asyncio.Future[Any]] | None] = asyncio.Queue()
+        self._stack = AsyncExitStack()
         self._keeper: asyncio.Task[None] | None = None
 
     async def get(self, identity: Any, open_it: Open) -> Any:
         """The value; whatever opening it raises, for all who wait for it. The next one to ask tries again."""
         value = self._values.get(identity)
+        asked_before = value is not None
         if value is None:
             value = self._values[identity] = asyncio.get_running_loop().create_future()
-            if self._keeper is None:
-                self._keeper = asyncio.create_task(self._keep(), name="docket shared values")
-            self._requests.put_nowait((open_it, value))
         try:
+            if asyncio.current_task() is self._keeper:
+                # One shared value needs another: waiting for its turn in the queue, the keeper would wait for itself.
+                await self._open(open_it, value)
+                return value.result()
+            if not asked_before:
+                self._request(open_it, value)
             return await asyncio.shield(value)
-        except Exception:
-            self._values.pop(identity, None)
+        except BaseException:
+            if value.done():  # else it is the one who waits that was cancelled
+                self._values.pop(identity, None)
             raise
 
     async def close(self) -> None:
@@ -38,11 +44,21 @@ class SharedValues:
             self._requests.put_nowait(None)
             await self._keeper
 
+    def _request(self, open_it: Open, value: asyncio.Future[Any]) -> None:
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name="docket shared values")
+        self._requests.put_nowait((open_it, value))
+
     async def _keep(self) -> None:
-        async with AsyncExitStack() as stack:
+        async with self._stack:
             while (request := await self._requests.get()) is not None:
-                open_it, value = request
-                try:
-                    value.set_result(await open_it(stack))
-                except Exception as error:
-                    value.set_exception(error)
+                await self._open(*request)
+
+    async def _open(self, open_it: Open, value: asyncio.Future[Any]) -> None:
+        if value.done():
+            return
+        try:
+            value.set_result(await open_it(self._stack))
+        except BaseException as error:
+            # Also what is no Exception: unheard, all who wait for the value would wait for ever.
+            value.set_exception(error)

@@ -115,7 +115,7 @@ def plan(function: TaskFunction, name: str) -> Task:
     injected = injected_into(function, signature)
     wrapped = wrapped_around(function)
     limits = limits_among(injected.items(), wrapped)
-    check(name, signature, injected)
+    check(name, signature, injected, wrapped)
     check_limits(name, signature, injected, limits)
     return Task(
         name,

@@ -20,9 +20,14 @@ from docket.dependencies.strategies import ArgumentStrategy
 from docket.errors import CycleError
 
 
-def check(name: str, signature: inspect.Signature, injected: Mapping[str, Dependency]) -> None:
+def check(
+    name: str,
+    signature: inspect.Signature,
+    injected: Mapping[str, Dependency],
+    wrapped: Iterable[tuple[str, Dependency]] = (),
+) -> None:
     """ValueError, TypeError or CycleError, naming the parameters, for what could never work."""
-    _refuse_a_second_single(name, injected)
+    refuse_a_second_single(name, (*injected.items(), *wrapped))
     for parameter, statement in injected.items():
         if isinstance(statement, SuppliedArgument):
             raise ValueError(
@@ -67,9 +72,10 @@ def _refuse_arguments_of_automatic_tasks(
             )
 
 
-def _refuse_a_second_single(name: str, injected: Mapping[str, Dependency]) -> None:
+def refuse_a_second_single(name: str, statements: Iterable[tuple[str, Dependency]]) -> None:
+    """ValueError if two of these stand for the same thing, of which a task can have only one."""
     first: dict[type[Dependency], str] = {}
-    for parameter, statement in injected.items():
+    for parameter, statement in statements:
         for kind in type(statement).__mro__:
             if not (issubclass(kind, Dependency) and vars(kind).get("single")):
                 continue

@@ -1,0 +1,701 @@
+"""Dependencies are opened before a body and closed after it, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import Annotated, Any
+
+import pytest
+
+from docket import (
+    CurrentDocket,
+    CurrentExecution,
+    CurrentWorker,
+    Depends,
+    Docket,
+    ExecutionCancelled,
+    ExecutionState,
+    Progress,
+    Retry,
+    Shared,
+    TaskArgument,
+    TaskKey,
+    Timeout,
+    Worker,
+    sync,
+)
+from docket.dependencies import Dependency, current_docket, current_execution, current_worker
+from tests.runtime.support import Gate, running, until, work_off
+
+MOMENT = timedelta(milliseconds=100)
+
+
+class Opened:
+    """Context managers of both kinds that note when they are opened and closed, and how the body ended."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def asynchronous(self, name: str) -> Callable[[], Any]:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[str]:
+            with self._noted(name):
+                yield name
+
+        return opened
+
+    def synchronous(self, name: str) -> Callable[[], Any]:
+        @contextmanager
+        def opened() -> Iterator[str]:
+            with self._noted(name):
+                yield name
+
+        return opened
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        self.events.append(f"open {name}")
+        try:
+            yield
+        except BaseException as error:
+            self.events.append(f"{name} saw {type(error).__name__}")
+            raise
+        finally:
+            self.events.append(f"close {name}")
+
+
+class AsyncResource:
+    """Neither a function nor a generator: a class with its own two methods."""
+
+    entered_in: str = ""
+    left_in: str = ""
+
+    async def __aenter__(self) -> AsyncResource:
+        self.entered_in = threading.current_thread().name
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.left_in = threading.current_thread().name
+
+
+@pytest.fixture
+def opened() -> Opened:
+    return Opened()
+
+
+# --- what a function may return -------------------------------------------------------------------------------------
+
+
+async def test_what_a_coroutine_returns_is_given_as_it_is(docket: Docket):
+    """Not entered even if it could be: an `asyncio.Lock` is not to be locked by asking for it."""
+
+    async def lock() -> asyncio.Lock:
+        return asyncio.Lock()
+
+    async def task(lock: asyncio.Lock = Depends(lock)) -> bool:
+        return lock.locked()
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    assert await execution.get_result() is False
+
+
+async def test_what_can_be_entered_and_awaited_is_entered(docket: Docket):
+    """A connection pool of many a library is both: awaited it would never be closed."""
+    closed: list[str] = []
+
+    class Pool:
+        def __await__(self) -> Any:
+            raise AssertionError("awaited")
+
+        async def __aenter__(self) -> str:
+            return "a pool"
+
+        async def __aexit__(self, *error: object) -> None:
+            closed.append("pool")
+
+    async def task(pool: Any = Depends(Pool)) -> str:
+        return pool
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    assert await execution.get_result() == "a pool" and closed == ["pool"]
+
+
+@pytest.mark.parametrize("seen_before", [True, False], ids=["a class", "hidden in a function"])
+async def test_what_is_asynchronous_is_opened_and_closed_on_the_loop_for_a_sync_task_too(
+    seen_before: bool, docket: Docket
+):
+    resources: list[AsyncResource] = []
+
+    class Resource(AsyncResource):
+        def __init__(self) -> None:
+            resources.append(self)
+
+    def hidden() -> Resource:
+        return Resource()
+
+    def task(resource: Any = Depends(Resource if seen_before else hidden)) -> tuple[str, str]:
+        return type(resource).__name__, resource.left_in
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    assert await execution.get_result() == ("Resource", ""), "it was open"
+    (resource,) = resources
+    assert resource.entered_in == resource.left_in == threading.main_thread().name
+
+
+async def test_a_plain_function_may_return_something_to_await_in_a_sync_task(docket: Docket):
+    async def answer() -> int:
+        return 42
+
+    def task(number: Any = Depends(lambda: answer())) -> int:
+        return number
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    assert await execution.get_result() == 42
+
+
+async def test_a_dependency_with_other_bindings_is_another_one(docket: Docket):
+    made: list[str] = []
+
+    def client(host: str) -> str:
+        made.append(host)
+        return f"client of {host}"
+
+    async def task(
+        a: str = Depends(client, host="a"),
+        b: str = Depends(client, host="b"),
+        again: str = Depends(client, host="a"),
+    ) -> tuple[str, str, str]:
+        return a, b, again
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    assert await execution.get_result() == ("client of a", "client of b", "client of a")
+    assert made == ["a", "b"]
+
+
+# --- how it ends ----------------------------------------------------------------------------------------------------
+
+
+async def test_everything_is_closed_in_reverse_order_when_the_body_is_cancelled(
+    docket: Docket, opened: Opened
+):
+    gate = Gate()
+
+    async def task(
+        a: str = Depends(opened.asynchronous("a")),
+        b: str = Depends(opened.synchronous("b")),
+        c: str = Depends(opened.asynchronous("c")),
+    ) -> None:
+        gate.begun.set()
+        await asyncio.sleep(30)
+
+    async with running(docket):
+        execution = await docket.add(task)()
+        await until(gate.begun.is_set)
+        await docket.cancel(execution.key)
+        with pytest.raises(ExecutionCancelled):
+            await execution.get_result(timeout=timedelta(seconds=5))
+        await until(lambda: "close a" in opened.events)
+    assert opened.events == [
+        *("open a", "open b", "open c"),
+        *(
+            "c saw CancelledError",
+            "close c",
+            "b saw CancelledError",
+            "close b",
+            "a saw CancelledError",
+            "close a",
+        ),
+    ]
+
+
+async def test_for_a_sync_task_the_thread_closes_first_and_the_loop_after_it(docket: Docket, opened: Opened):
+    begun = threading.Event()
+
+    def task(
+        here: str = Depends(opened.synchronous("thread 1")),
+        there: str = Depends(opened.asynchronous("loop")),
+        again: str = Depends(opened.synchronous("thread 2")),
+    ) -> None:
+        begun.set()
+        while True:
+            threading.Event().wait(0.005)
+
+    async with running(docket):
+        execution = await docket.add(task)()
+        await until(begun.is_set)
+        await docket.cancel(execution.key)
+        await until(lambda: "close loop" in opened.events)
+    assert [event for event in opened.events if "saw" not in event] == [
+        *("open loop", "open thread 1", "open thread 2"),
+        *("close thread 2", "close thread 1", "close loop"),
+    ]
+    assert [event for event in opened.events if "saw" in event] == [
+        f"{name} saw TaskInterrupted" for name in ("thread 2", "thread 1", "loop")
+    ]
+
+
+async def test_everything_is_closed_when_the_time_is_up(docket: Docket, opened: Opened):
+    async def task(
+        a: str = Depends(opened.asynchronous("a")),
+        b: str = Depends(opened.synchronous("b")),
+        timeout: Timeout = Timeout(MOMENT),
+    ) -> None:
+        await asyncio.sleep(30)
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    with pytest.raises(TimeoutError):
+        await execution.get_result()
+    assert opened.events[-1] == "close a" and opened.events.index("close b") < opened.events.index("close a")
+
+
+async def test_what_a_thread_closes_is_not_torn_apart_by_a_cancellation(docket: Docket):
+    events: list[str] = []
+    closing, cancelled = threading.Event(), threading.Event()
+
+    @contextmanager
+    def connection() -> Iterator[None]:
+        yield
+        closing.set()
+        assert cancelled.wait(5)
+        for i in range(1000):  # at the next instruction it would be
+            events.append(str(i))
+        events.append("closed")
+
+    def task(connection: None = Depends(connection)) -> None: ...
+
+    async with running(docket) as worker:
+        execution = await docket.add(task)()
+        await until(closing.is_set)
+        await docket.cancel(execution.key)
+        await until(lambda: all(flight.stopped for flight in worker.claims))
+        cancelled.set()
+        await until(lambda: not worker.claims)
+    assert events[-1] == "closed"
+
+
+async def test_opening_and_closing_in_the_thread_does_not_count_as_time_of_the_task(docket: Docket):
+    @contextmanager
+    def slow() -> Iterator[None]:
+        threading.Event().wait(0.15)
+        yield
+        threading.Event().wait(0.15)
+
+    def task(slow: None = Depends(slow), timeout: Timeout = Timeout(MOMENT)) -> str:
+        return "in time"
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    assert await execution.get_result() == "in time"
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["async", "sync"])
+async def test_what_was_open_is_closed_when_another_dependency_fails(
+    plain: bool, docket: Docket, opened: Opened
+):
+    ran: list[str] = []
+
+    def broken() -> None:
+        raise RuntimeError("no database")
+
+    async def coroutine(
+        a: str = Depends(opened.synchronous("a")), b: None = Depends(broken), c: None = Depends(broken)
+    ) -> None:
+        ran.append("body")
+
+    def function(
+        a: str = Depends(opened.synchronous("a")), b: None = Depends(broken), c: None = Depends(broken)
+    ) -> None:
+        ran.append("body")
+
+    execution = await docket.add(function if plain else coroutine)()
+    await work_off(docket)
+    with pytest.raises(ExceptionGroup) as failure:
+        await execution.get_result()
+    assert failure.value.message == "Failed to resolve dependencies for parameter(s): b, c"
+    assert [str(error) for error in failure.value.exceptions] == ["no database"] * 2
+    assert opened.events == ["open a", "a saw ExceptionGroup", "close a"] and ran == []
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["async", "sync"])
+async def test_a_dependency_that_swallows_everything_cannot_complete_what_never_ran(
+    plain: bool, docket: Docket
+):
+    @contextmanager
+    def swallowing() -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            pass
+
+    def broken() -> None:
+        raise RuntimeError("no database")
+
+    async def coroutine(a: None = Depends(swallowing), b: None = Depends(broken)) -> None: ...
+
+    def function(a: None = Depends(swallowing), b: None = Depends(broken)) -> None: ...
+
+    execution = await docket.add(function if plain else coroutine)()
+    await work_off(docket)
+    await execution.sync()
+    assert execution.state is ExecutionState.FAILED
+    with pytest.raises(ExceptionGroup, match=r"parameter.*b"):
+        await execution.get_result()
+
+
+async def test_a_failure_of_the_body_may_be_swallowed(docket: Docket):
+    @contextmanager
+    def swallowing() -> Iterator[None]:
+        try:
+            yield
+        except ValueError:
+            pass
+
+    async def coroutine(a: None = Depends(swallowing)) -> None:
+        raise ValueError
+
+    def function(a: None = Depends(swallowing)) -> None:
+        raise ValueError
+
+    executions = [await docket.add(coroutine)(), await docket.add(function)()]
+    await work_off(docket)
+    assert [await execution.get_result() for execution in executions] == [None, None]
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["async", "sync"])
+async def test_a_failure_while_closing_fails_the_task_and_nothing_else(
+    plain: bool, docket: Docket, opened: Opened
+):
+    @contextmanager
+    def commits() -> Iterator[None]:
+        yield
+        raise OSError("could not commit")
+
+    async def coroutine(a: str = Depends(opened.synchronous("a")), b: None = Depends(commits)) -> None: ...
+
+    def function(a: str = Depends(opened.synchronous("a")), b: None = Depends(commits)) -> None: ...
+
+    failing = await docket.add(function if plain else coroutine)()
+    await work_off(docket)
+    with pytest.raises(OSError, match="could not commit"):
+        await failing.get_result()
+    assert opened.events == ["open a", "a saw OSError", "close a"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("ask", [Depends, Shared])
+async def test_whatever_a_dependency_raises_only_its_task_ends_by_it(
+    ask: Callable[..., Any], error: BaseException, docket: Docket
+):
+    def broken() -> None:
+        raise error
+
+    async def task(broken: None = ask(broken)) -> None: ...
+
+    async def other() -> str:
+        return "fine"
+
+    execution, fine = await docket.add(task)(), await docket.add(other)()
+    await work_off(docket)
+    await execution.sync()
+    assert execution.state in (ExecutionState.FAILED, ExecutionState.CANCELLED)
+    assert await fine.get_result() == "fine"
+
+
+# --- shared by all --------------------------------------------------------------------------------------------------
+
+
+async def test_a_shared_value_is_made_once_however_many_ask_at_once(docket: Docket):
+    made: list[int] = []
+
+    async def pool() -> AsyncIterator[int]:
+        made.append(1)
+        await asyncio.sleep(0.02)
+        yield len(made)
+
+    async def task(pool: int = Shared(pool)) -> int:
+        return pool
+
+    def plain(pool: int = Shared(pool)) -> int:
+        return pool
+
+    executions = await docket.add_many([docket.call(each)() for each in (task, plain) for _ in range(10)])
+    await work_off(docket, concurrency=20)
+    assert [await execution.get_result() for execution in executions] == [1] * 20
+
+
+async def test_shared_values_are_closed_in_reverse_order_when_the_worker_ends(docket: Docket, opened: Opened):
+    @asynccontextmanager
+    async def session(pool: str = Shared(opened.asynchronous("pool"))) -> AsyncIterator[str]:
+        opened.events.append(f"session on {pool}")
+        yield "session"
+        opened.events.append("close session")
+
+    async def task(session: str = Shared(session)) -> None:
+        opened.events.append("body")
+
+    await docket.add(task)()
+    await work_off(docket)
+    assert opened.events == ["open pool", "session on pool", "body", "close session", "close pool"]
+
+
+async def test_a_shared_value_that_cannot_be_made_is_tried_again_by_the_next(docket: Docket):
+    attempts: list[int] = []
+
+    async def pool() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ConnectionError("not yet")
+        return "pool"
+
+    async def task(pool: str = Shared(pool), retry: Retry = Retry(attempts=2)) -> str:
+        return pool
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    assert await execution.get_result() == "pool" and len(attempts) == 2
+
+
+async def test_a_cancelled_first_asker_does_not_take_the_shared_value_from_the_others(docket: Docket):
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pool() -> str:
+        asked.set()
+        await go_on.wait()
+        return "pool"
+
+    async def task(pool: str = Shared(pool)) -> str:
+        return pool
+
+    async with running(docket):
+        first, second = await docket.add(task)(), await docket.add(task)()
+        await asyncio.wait_for(asked.wait(), 5)
+        await docket.cancel(first.key)
+        with pytest.raises(ExecutionCancelled):
+            await first.get_result(timeout=timedelta(seconds=5))
+        go_on.set()
+        assert await second.get_result(timeout=timedelta(seconds=5)) == "pool"
+
+
+# --- around every task ----------------------------------------------------------------------------------------------
+
+
+async def test_sync_managers_around_every_task_are_entered_in_the_thread_of_a_sync_task(docket: Docket):
+    threads: list[str] = []
+
+    @contextmanager
+    def hook() -> Iterator[None]:
+        threads.append(threading.current_thread().name)
+        yield
+        threads.append(threading.current_thread().name)
+
+    def plain() -> None:
+        threads.append(threading.current_thread().name)
+
+    async def coroutine() -> None:
+        threads.append(threading.current_thread().name)
+
+    await docket.add(plain)()
+    await work_off(docket, dependencies=[Depends(hook)])
+    assert len(set(threads)) == 1 and threads[0] != threading.main_thread().name
+    threads.clear()
+    await docket.add(coroutine)()
+    await work_off(docket, dependencies=[Depends(hook)])
+    assert threads == [threading.main_thread().name] * 3
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["async", "sync"])
+async def test_what_fails_around_a_task_fails_the_task(plain: bool, docket: Docket):
+    def broken() -> None:
+        raise RuntimeError("no tracing")
+
+    def function() -> None: ...
+
+    async def coroutine() -> None: ...
+
+    execution = await docket.add(function if plain else coroutine)()
+    await work_off(docket, dependencies={"tracing": Depends(broken)})
+    with pytest.raises(ExceptionGroup, match=r"parameter.*tracing"):
+        await execution.get_result()
+
+
+async def test_a_task_whose_worker_states_the_same_fails_with_both_names(docket: Docket):
+    async def task(mine: Retry = Retry(attempts=2)) -> None: ...
+
+    async def other() -> str:
+        return "tried again by the worker's own statement"
+
+    execution, fine = await docket.add(task)(), await docket.add(other)()
+    await work_off(docket, dependencies={"everybody": Retry(attempts=3)})
+    with pytest.raises(ValueError, match=r"Only one Retry.*'everybody' and 'mine'"):
+        await execution.get_result()
+    assert await fine.get_result()
+
+
+async def test_a_dependency_of_the_users_own_is_entered_around_each_run(docket: Docket):
+    events: list[str] = []
+
+    class Traced(Dependency):
+        async def __aenter__(self) -> str:
+            events.append(f"enter {self.execution.get().key}")
+            return self.docket.get().name
+
+        async def __aexit__(self, *error: object) -> None:
+            events.append("leave")
+
+    async def task(name: Any = Traced()) -> str:
+        return name
+
+    execution = await docket.add(task, key="k")()
+    await work_off(docket)
+    assert await execution.get_result() == docket.name
+    assert events == ["enter k", "leave"]
+
+
+def test_what_is_no_dependency_is_refused_around_every_task():
+    docket = Docket()
+    with pytest.raises(
+        TypeError, match=r"expected dependencies such as Depends\(\.\.\.\) around every task, got 5"
+    ):
+        Worker(docket, dependencies=[5])
+    with pytest.raises(ValueError, match="not to begin with __, got '__x'"):
+        Worker(docket, dependencies={"__x": Retry()})
+
+
+# --- surroundings ---------------------------------------------------------------------------------------------------
+
+
+async def test_context_variables_are_visible_in_sync_tasks_and_their_dependencies(docket: Docket):
+    def of_the_dependency() -> str:
+        return current_execution.get().key
+
+    def task(key: str = Depends(of_the_dependency)) -> tuple[str, str, str, str]:
+        return key, current_execution.get().key, current_docket.get().name, current_worker.get().name
+
+    execution = await docket.add(task, key="k")()
+    await work_off(docket, name="here")
+    assert await execution.get_result() == ("k", "k", docket.name, "here")
+
+
+async def test_what_a_sync_task_and_its_dependencies_are_given_needs_no_await(docket: Docket):
+    def dependency(
+        docket: sync.Docket = CurrentDocket(), progress: sync.ExecutionProgress = Progress()
+    ) -> list[sync.Docket]:
+        progress.increment(3)
+        return [docket]  # as it is, it would be entered, and it is open
+
+    def task(
+        mine: sync.Docket = CurrentDocket(),
+        worker: Worker = CurrentWorker(),
+        execution: sync.Execution = CurrentExecution(),
+        progress: sync.ExecutionProgress = Progress(),
+        key: str = TaskKey(),
+        its: list[sync.Docket] = Depends(dependency),
+    ) -> None:
+        assert type(mine) is type(its[0]) is sync.Docket and type(execution) is sync.Execution
+        assert isinstance(worker, Worker) and worker.docket is docket
+        progress.sync()
+        assert progress.current == 3
+        execution.sync()
+        assert execution.state is ExecutionState.RUNNING and execution.key == key
+        follower = its[0].add(sync_other, key="another")(key)
+        assert follower.disposition == "scheduled"
+
+    def sync_other(key: str) -> str:
+        return key
+
+    execution = await docket.add(task, key="k")()
+    await work_off(docket)
+    assert await execution.get_result() is None
+    other = await docket.get_execution("another")
+    assert other is not None and await other.get_result() == "k"
+
+
+async def test_an_argument_that_was_not_passed_is_told_or_nothing(docket: Docket):
+    def strict(customer: str = TaskArgument()) -> str:
+        return customer
+
+    def lenient(customer: str | None = TaskArgument(optional=True)) -> str | None:
+        return customer
+
+    async def asks_for_it(customer: str = "nobody", found: str = Depends(strict)) -> str:
+        return found
+
+    async def asks_politely(customer: str = "nobody", found: str | None = Depends(lenient)) -> str | None:
+        return found
+
+    with_it = await docket.add(asks_for_it)("jane")
+    without = await docket.add(asks_for_it)()
+    politely = await docket.add(asks_politely)()
+    await work_off(docket)
+    assert await with_it.get_result() == "jane"
+    with pytest.raises(ExceptionGroup, match="found") as failure:
+        await without.get_result()
+    assert repr(failure.value.exceptions[0]) == "KeyError('customer')"
+    assert await politely.get_result() is None
+
+
+# --- what could never work ------------------------------------------------------------------------------------------
+
+
+def in_a_ring(x: int = 0) -> int:
+    return x
+
+
+def in_the_same_ring(x: int = Depends(in_a_ring)) -> int:
+    return x
+
+
+in_a_ring.__defaults__ = (Depends(in_the_same_ring),)
+
+
+def test_what_is_refused_when_it_is_registered_names_the_parameters():
+    docket = Docket()
+
+    async def rings(value: int = Depends(in_a_ring)) -> None: ...
+
+    with pytest.raises(
+        ValueError, match=r"the dependency in_a_ring of rings \(parameter 'x'\) depends on itself"
+    ):
+        docket.register(rings)
+
+    async def twice(number: Annotated[int, Retry(attempts=2)], retry: Retry = Retry(attempts=3)) -> None: ...
+
+    with pytest.raises(ValueError, match=r"Only one Retry dependency.*twice has 'retry' and 'number'"):
+        docket.register(twice)
+
+    async def both(number: Annotated[int, Depends(lambda: 1)] = Depends(lambda: 2)) -> None: ...
+
+    with pytest.raises(
+        ValueError, match="'number' has a dependency both as its default and in its annotation"
+    ):
+        docket.register(both)
+
+    def asks(nothing: int = TaskArgument("there_is_none")) -> None: ...
+
+    async def misses(value: None = Depends(asks)) -> None: ...
+
+    with pytest.raises(ValueError, match="'there_is_none'"):
+        docket.register(misses)
+
+    def of_one_execution(customer: str = TaskArgument()) -> None: ...
+
+    async def shares(customer: str, value: None = Shared(of_one_execution)) -> None: ...
+
+    with pytest.raises(ValueError, match="shared by all executions, so its parameter 'customer'"):
+        docket.register(shares)
+
+    async def binds(value: int = Depends(lambda: 1, host="a")) -> None: ...
+
+    with pytest.raises(ValueError, match="no parameter 'host' to bind"):
+        docket.register(binds)
+    assert set(docket.tasks) == {"trace", "fail", "sleep"}, "nothing of this was registered"
