@@ -7,19 +7,6 @@ import ast
 from tests.seeds.documents import FOLDER, PATTERNS, README, examples
 
 WAITING = {
-    "perpetual tasks": (
-        "Basic Perpetual Tasks",
-        "Automatic Startup",
-        "Self-Canceling Tasks",
-        "Dynamic Parameters",
-        "Error Resilience",
-        "Find & Flood Pattern",
-    ),
-    "strikes": (
-        "Striking Entire Task Types",
-        "Striking by Parameter Values",
-        "Striking Specific Task-Parameter Combinations",
-    ),
     "concurrency limits": (
         "Basic Concurrency Limits",
         "Database Connection Pooling",
