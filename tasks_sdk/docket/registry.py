@@ -156,10 +156,11 @@ class Registry:
         return self._tasks.get(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tasks)
+        """Of the names as they are now: a task that runs meanwhile, on the loop or in a thread, may register more."""
+        return iter(tuple(self._tasks))
 
     def functions(self) -> dict[str, TaskFunction]:
-        return {name: task.function for name, task in self._tasks.items()}
+        return {name: task.function for name, task in tuple(self._tasks.items())}
 
 
 def load_collection(reference: str) -> Iterable[TaskFunction]:

@@ -131,6 +131,14 @@ def test_a_bad_function_leaves_the_registry_as_it_was():
     assert registry.functions() == {"coroutine": coroutine}
 
 
+def test_tasks_may_be_registered_while_somebody_goes_through_them():
+    registry = Registry()
+    registry.register(lambda: None, names=["a", "b"])
+    for name in registry:
+        registry.register(lambda: None, names=[f"{name} again"])
+    assert set(registry) == {"a", "b", "a again", "b again"}
+
+
 def test_inspect_is_asked_once_for_each_function():
     registry = Registry()
     registry.register(plain)
