@@ -195,7 +195,7 @@ class Executor:
             # has been seen here.
             raise _StoodDown
         limit = opening.time_limit
-        if not opening.needs_the_thread:
+        if limit is not None and not opening.needs_the_thread:
             self._begin_the_limit(flight, opening)
         try:
             if task.is_async:
@@ -279,8 +279,12 @@ class Executor:
         limit, board = opening.time_limit, self._worker.surroundings.board
         if limit is not None:
             verb, operand = self._if_too_late(opening)
-            allowed = limit.timeout.base.total_seconds()
-            limit.begin(lambda deadline: board.limited(flight.place, deadline, allowed, verb, operand))
+            timeout = limit.timeout
+            limit.begin(
+                lambda deadline: board.limited(
+                    flight.place, deadline, timeout.allowed.total_seconds(), verb, operand
+                )
+            )
 
     def _if_too_late(self, opening: resolution.Opening) -> tuple[str, int]:
         """How it ends if its process has to be killed for its time limit: as `_failed` would decide, but said in
@@ -336,4 +340,4 @@ class _StoodDown(BaseException):
 
 def _allowed(opening: resolution.Opening) -> timedelta:
     limit = opening.time_limit
-    return limit.timeout.base if limit is not None else timedelta(0)
+    return limit.timeout.allowed if limit is not None else timedelta(0)

@@ -24,6 +24,7 @@ class Timeout(Dependency):
         if base <= timedelta(0):
             raise ValueError(f"expected a timeout longer than nothing, got {base}")
         self.base = base
+        self.allowed = base
         self._deadline: float | None = None
         self._changed: Callable[[], object] | None = None
 
@@ -35,6 +36,7 @@ class Timeout(Dependency):
 
     def start(self) -> None:
         """The time runs from now on; the worker calls it right before the body."""
+        self.allowed = self.base
         self._deadline = clock.monotonic() + self.base.total_seconds()
         if self._changed is not None:
             self._changed()
@@ -44,7 +46,9 @@ class Timeout(Dependency):
         if self._deadline is None:
             self.start()
         else:
-            self._deadline += (self.base if by is None else by).total_seconds()
+            more = self.base if by is None else by
+            self.allowed += more
+            self._deadline += more.total_seconds()
         if self._changed is not None:
             self._changed()
 
