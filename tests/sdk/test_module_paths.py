@@ -81,22 +81,3 @@ def test_what_is_not_offered_is_really_not_there():
 def test_adding_tasks_loads_no_worker():
     code = "import sys, docket; docket.Docket; docket.Agenda; sys.exit('docket_runtime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_the_page_on_testing_runs_as_it_stands(tmp_path):
-    page = (REPOSITORY / "docs/testing.md").read_text()
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        name = re.match(r"# (\w+\.py)\n", block)
-        assert name is not None, f"a snippet without a file's name:\n{block}"
-        assert not (tmp_path / name[1]).exists()
-        (tmp_path / name[1]).write_text(block)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\b6 passed", done.stdout), done.stdout
