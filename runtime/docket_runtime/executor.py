@@ -23,6 +23,7 @@ from docket_runtime import outcomes, places, resolution
 from docket_runtime.admission import in_words
 from docket_runtime.ambient import context_of
 from docket_runtime.claims import Flight
+from docket_runtime.keeping import keep
 from docket_runtime.outcomes import Outcome
 from docket_runtime.threads import raise_in_thread
 
@@ -85,6 +86,9 @@ class Executor:
             extra = {**context_of(execution), "lateness": lateness}
             _LOG.info("↪ [%.3fs] %s", lateness, call, extra=extra)
         outcome = await self._run(flight, opening)
+        storage = self._worker.docket.core.storage
+        if storage is not None:
+            outcome = await keep(storage, claimed, outcome)
         if logs:
             duration = round(clock.monotonic() - flight.claimed_at, 3)
             extra = {**context_of(execution), "duration": duration, "outcome": outcome.verb}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 import os
 import signal
 import sys
 import traceback
 from importlib import import_module
+from typing import Any
 
 import anyio
 
@@ -17,6 +19,7 @@ from docket import clock
 from docket.docket import Docket
 from docket.errors import DocketError
 from docket.registry import TaskFunction, plan
+from docket.resultstorage import refuse_other_than_storage
 from docket.settings import DocketSettings
 from docket_runtime.dumping import dump_on_request
 from docket_runtime.settings import SHORT_DRAIN, WorkerSettings
@@ -68,7 +71,8 @@ def _register(docket: Docket, tasks: tuple[str, ...]) -> None:
 
 
 async def _serve(settings: DocketSettings, options: WorkerSettings, surroundings: Surroundings) -> int:
-    async with Docket.from_settings(settings) as docket:
+    storage = None if options.result_storage is None else await _load_storage(options.result_storage)
+    async with Docket.from_settings(settings, result_storage=storage) as docket:
         _register(docket, options.tasks)
         worker = Worker(
             docket,
@@ -112,6 +116,20 @@ def _load_task(reference: str) -> TaskFunction:
         function = getattr(import_module(module), attribute)
         plan(function, attribute)
         return function
+    except BaseException as error:
+        raise ImportFailed(reference) from error
+
+
+async def _load_storage(reference: str) -> Any:
+    """The storage itself, or what a function made of it here, after the fork."""
+    module, _, attribute = reference.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+        if callable(found) and (inspect.isclass(found) or not hasattr(found, "put")):
+            found = found()
+        storage = await found if inspect.isawaitable(found) else found
+        refuse_other_than_storage(storage)
+        return storage
     except BaseException as error:
         raise ImportFailed(reference) from error
 

@@ -14,7 +14,8 @@ class WorkerSettings:
     """The conduct of one worker.
 
     `minimum_check_interval`, `scheduling_resolution` and `message_batch` are kept for users who come from the
-    reference: they are upper bounds of waiting and of one exchange. Nothing polls at them.
+    reference: they are upper bounds of waiting and of one exchange. Nothing polls at them. `result_storage` names a
+    storage, or a function that makes one, as module:object.
     """
 
     name: str | None = None
@@ -31,6 +32,7 @@ class WorkerSettings:
     fallback_task: str | None = None
     until_finished: bool = False
     schedule_automatic_tasks: bool = True
+    result_storage: str | None = None
 
     def __post_init__(self) -> None:
         for option in ("concurrency", "threads", "message_batch", "max_crashes"):
@@ -52,6 +54,8 @@ class WorkerSettings:
             module, colon, attribute = reference.partition(":")
             if not (module and colon and attribute):
                 raise ValueError(f"expected tasks as module:collection, got {reference!r}")
+        if self.result_storage is not None and not all(self.result_storage.partition(":")):
+            raise ValueError(f"expected result_storage as module:object, got {self.result_storage!r}")
 
     @property
     def thread_count(self) -> int:

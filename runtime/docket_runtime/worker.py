@@ -235,9 +235,13 @@ class Worker:
         if self._blocking_docket is None:
             self._blocking = BlockingStore(self.docket.store.address, connections=4)
             self._blocking_docket = blocking.Docket.beside(
-                self.docket.settings, self.docket.core, self._blocking
+                self.docket.settings, self.docket.core, self._blocking, self._run_on_loop
             )
         return self._blocking_docket
+
+    def _run_on_loop(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """For the threads of sync tasks."""
+        return asyncio.run_coroutine_threadsafe(function(*args), self._loop).result()
 
     def _close_blocking(self) -> None:
         if self._blocking is not None:

@@ -117,6 +117,16 @@ MaxCrashes = Annotated[
         metavar="N",
     ),
 ]
+ResultStorage = Annotated[
+    str | None,
+    _option(
+        "DOCKET_RESULT_STORAGE",
+        "Where results are kept in place of Redis: a store with py-key-value's protocol, or a function that makes one "
+        "in each worker. Clients that read results need the same.",
+        metavar="MODULE:OBJECT",
+        was="DOCKET_WORKER_RESULT_STORAGE",
+    ),
+]
 MaxRestarts = Annotated[
     int,
     _option(

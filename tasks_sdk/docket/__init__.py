@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from docket.errors import DeadLetter as DeadLetter
     from docket.errors import DocketError as DocketError
     from docket.errors import ExecutionCancelled as ExecutionCancelled
+    from docket.errors import ResultStorageFailed as ResultStorageFailed
     from docket.errors import ResultUnavailable as ResultUnavailable
     from docket.errors import TaskFailed as TaskFailed
     from docket.errors import TaskInterrupted as TaskInterrupted
@@ -91,6 +92,7 @@ _HOMES = {
     "ExecutionCancelled": "docket.errors",
     "ExecutionState": "docket.execution",
     "ExponentialRetry": "docket.dependencies",
+    "ResultStorageFailed": "docket.errors",
     "ResultUnavailable": "docket.errors",
     "Retry": "docket.dependencies",
     "StrikeList": "docket.strikelist",
@@ -140,6 +142,7 @@ __all__ = [
     "ExecutionCancelled",
     "ExecutionState",
     "ExponentialRetry",
+    "ResultStorageFailed",
     "ResultUnavailable",
     "Retry",
     "StrikeList",

@@ -14,6 +14,7 @@ from docket.message import Record
 from docket.priorities import Priority
 from docket.registry import Registry, TaskFunction
 from docket.results import read_all
+from docket.resultstorage import AsyncKeyValue, ResultStorage
 from docket.settings import DocketSettings
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.connect import check as check_url
@@ -31,15 +32,25 @@ Prepared = tuple[TaskFunction | str, datetime | None, str, Priority]
 class Core(Generic[E]):
     """`make` builds the kind of execution that belongs to the skin, given what `ExecutionView` takes."""
 
-    def __init__(self, settings: DocketSettings, make: Callable[..., E]) -> None:
+    def __init__(
+        self, settings: DocketSettings, make: Callable[..., E], result_storage: AsyncKeyValue | None = None
+    ) -> None:
         check_url(settings.url)
         self.settings = settings
         self.make = make
         self.keys = Keys(settings.name)
         self.registry = Registry()
         self.strikes = StrikeList()
+        self.storage = (
+            None if result_storage is None else ResultStorage(result_storage, self.results_collection)
+        )
         for function in standard_tasks:
             self.registry.register(function)
+
+    @property
+    def results_collection(self) -> str:
+        """In the result storage, which other dockets may share."""
+        return self.keys.results_collection
 
     def prepare(
         self,

@@ -18,6 +18,7 @@ from docket.execution import Execution, TaskCall
 from docket.limits import LimitInfo
 from docket.priorities import Priority
 from docket.registry import TaskFunction
+from docket.resultstorage import AsyncKeyValue
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
 from docket.snapshot import DocketSnapshot as DocketSnapshot
 from docket.snapshot import WorkerInfo as WorkerInfo
@@ -37,8 +38,9 @@ class Docket:
 
     `url`: redis://, rediss://, unix://, memory://name (a private server for this process tree, gone with it) or
     embedded:///dir (a real server in that directory; its data stays). `execution_ttl`: how long what has ended is
-    kept; zero keeps nothing. Raises BadURL at once; ConnectionFailed and AuthenticationFailed come from the first call
-    that needs Redis.
+    kept; zero keeps nothing. `result_storage`: keeps results and exceptions in place of Redis, for as long; any store
+    with the protocol of py-key-value. Raises BadURL at once; ConnectionFailed and AuthenticationFailed come from the
+    first call that needs Redis.
     """
 
     def __init__(
@@ -48,19 +50,22 @@ class Docket:
         heartbeat_interval: timedelta = timedelta(seconds=2),
         missed_heartbeats: int = 5,
         execution_ttl: timedelta = timedelta(minutes=15),
+        result_storage: AsyncKeyValue | None = None,
     ) -> None:
         self.settings = DocketSettings(name, url, heartbeat_interval, missed_heartbeats, execution_ttl)
-        self.core: Core[Execution] = Core(self.settings, partial(Execution, self))
+        self.core: Core[Execution] = Core(self.settings, partial(Execution, self), result_storage)
         self._store: AsyncStore | None = None
 
     @classmethod
-    def from_settings(cls, settings: DocketSettings) -> Self:
+    def from_settings(cls, settings: DocketSettings, **more: Any) -> Self:
+        """`more`: what cannot be said in settings, since it is no data."""
         return cls(
             settings.name,
             settings.url,
             settings.heartbeat_interval,
             settings.missed_heartbeats,
             settings.execution_ttl,
+            **more,
         )
 
     async def __aenter__(self) -> Self:
@@ -70,7 +75,14 @@ class Docket:
             address = await anyio.to_thread.run_sync(resolve, self.url)
         else:
             address = resolve(self.url)
-        self._store = AsyncStore(address)
+        store = AsyncStore(address)
+        if self.core.storage is not None:
+            try:
+                await self.core.storage.setup()
+            except BaseException:
+                await self._close(store)
+                raise
+        self._store = store
         return self
 
     async def __aexit__(
@@ -80,6 +92,9 @@ class Docket:
         traceback: TracebackType | None,
     ) -> None:
         store, self._store = self.store, None
+        await self._close(store)
+
+    async def _close(self, store: AsyncStore) -> None:
         await store.close()
         if store.address.server is not None:
             await anyio.to_thread.run_sync(store.address.server.release)
@@ -91,6 +106,16 @@ class Docket:
     @property
     def url(self) -> str:
         return self.settings.url
+
+    @property
+    def result_storage(self) -> AsyncKeyValue | None:
+        """Where results are kept, if not in Redis."""
+        return None if self.core.storage is None else self.core.storage.storage
+
+    @property
+    def results_collection(self) -> str:
+        """The collection of the result storage that holds this docket's results."""
+        return self.core.results_collection
 
     @property
     def execution_ttl(self) -> timedelta:

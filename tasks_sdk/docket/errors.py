@@ -70,6 +70,10 @@ class ResultUnavailable(DocketError, LookupError):
     """There is no result and none can come: it expired, was never kept, or the key never existed."""
 
 
+class ResultStorageFailed(DocketError):
+    """The user's result storage could not keep a result, or not give it back; the cause is its own error."""
+
+
 class CannotLoad(DocketError):
     """Stored bytes cannot be turned back into Python values in this process."""
 

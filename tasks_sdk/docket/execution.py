@@ -191,7 +191,7 @@ class ExecutionView:
         self.started_at = record.started_at
         self.completed_at = record.completed_at
         self.error = record.error
-        self.result_key = self.key if record.result else None
+        self.result_key = results.key_of(record)
         self.redelivered = record.redelivered > 0
         self.crashes = record.crashes
 
@@ -235,13 +235,19 @@ class Execution(ExecutionView):
         """What the task returned, once it has ended; what it raised is raised here, with the remote traceback as cause.
 
         Raises TimeoutError at the limit, ExecutionCancelled, DeadLetter if it was set aside, TaskFailed in place of an
-        exception that cannot be rebuilt here, ResultUnavailable if none can come (expired, never kept).
+        exception that cannot be rebuilt here, ResultUnavailable if none can come (expired, never kept),
+        ResultStorageFailed if the result storage fails.
         """
         limit = results.limit(timeout, deadline)
         results.refuse_if_struck(self.disposition is Disposition.STRUCK, self.key, self.error)
-        return await self.docket.store.perform(
-            results.get_result(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
+        ended = await self.docket.store.perform(
+            results.wait(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
         )
+        stored = ended.stored
+        if ended.elsewhere is not None:
+            storage = self.docket.core.storage or results.refuse_without_storage(ended)
+            stored = await storage.fetch(ended.elsewhere, results.patience(limit))
+        return results.outcome_of(ended.record, stored)
 
 
 def moment_of(when: datetime | None) -> int | None:

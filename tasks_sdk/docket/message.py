@@ -34,7 +34,7 @@ _STATES = frozenset({b"scheduled", b"queued", b"running", b"completed", b"failed
 
 STATES_ENDED = frozenset({"completed", "failed", "cancelled"})
 
-CLAIM_WIDTH = 10
+CLAIM_WIDTH = 11
 
 
 def name_of(worker_id: str) -> str:
@@ -82,6 +82,7 @@ class Record:
     crashes: int
     dead: bool
     deferred: bool
+    entry: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -112,6 +113,7 @@ def parse_record(key: str, reply: Sequence[bytes | None]) -> Record | None:
         crashes=_number(values["crashes"]),
         dead=values["dead"] is not None,
         deferred=values["deferred"] is not None,
+        entry=_text(values["entry"]),
     )
 
 
@@ -128,6 +130,7 @@ class Claimed:
     generation: int
     redelivered: int
     crashes: int
+    ttl_ms: int = 0
     admission: str | None = None
     """None: no limits are known. `=` and the limits that have admitted it; `!`, the number of the one that refuses it
     for good, `:` and the limits; `?`: its task is limited, and its worker has to say by what."""
@@ -146,7 +149,8 @@ def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
             _number(reply[i + 6]),
             _number(reply[i + 7]),
             _number(reply[i + 8]),
-            _text(reply[i + 9]),
+            _number(reply[i + 9]),
+            _text(reply[i + 10]),
         )
         for i in range(0, len(reply), CLAIM_WIDTH)
     ]

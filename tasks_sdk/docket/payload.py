@@ -18,6 +18,9 @@ import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 from docket.errors import CannotLoad, CannotStore, RemoteTraceback, TaskFailed
 
 _PICKLED = b"p"
+ELSEWHERE = b"e"
+"""What stands in place of a result that lies in the user's result storage; `lua/_settle.lua` knows it too."""
+
 _PROTOCOL = 5
 
 LARGEST = 256 * 1024 * 1024

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
-from docket import clock, payload, progress
+from docket import clock, payload, progress, resultstorage
 from docket.errors import DeadLetter, ExecutionCancelled, ResultUnavailable, TaskFailed
 from docket.message import FIELDS, Record, parse_record
 from docket.store.keys import Keys
 from docket.store.requests import Commands, NextEvent, Operation
+
+_ELSEWHERE = " elsewhere"
+_EXCEPTIONS = ("exception", "exception" + _ELSEWHERE)
 
 _LOOK_AGAIN = 60.0
 """Seconds after which a waiter looks at the record even without an event: it may have vanished without one."""
@@ -39,8 +43,29 @@ def refuse_if_struck(struck: bool, key: str, error: str | None) -> None:
         raise ExecutionCancelled(error or f"the execution {key!r} was struck when it was asked for")
 
 
-def get_result(keys: Keys, key: str, until: float | None, *, kept: timedelta) -> Operation[Any]:
-    """The result of whatever the key names when it ends: a replaced execution's waiters wait for its successor."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An execution's end, and what Redis holds of its result."""
+
+    record: Record
+    stored: bytes | None
+
+    @property
+    def elsewhere(self) -> str | None:
+        """The name under which the result lies in the result storage, if it lies there."""
+        record = self.record
+        if record.result is None or not record.result.endswith(_ELSEWHERE) or record.entry is None:
+            return None
+        return resultstorage.name_of(record.key, record.generation, record.entry)
+
+
+def key_of(record: Record) -> str | None:
+    """Under which name a result is kept, wherever that is."""
+    return (Ended(record, None).elsewhere or record.key) if record.result else None
+
+
+def wait(keys: Keys, key: str, until: float | None, *, kept: timedelta) -> Operation[Ended]:
+    """The end of whatever the key names then: a replaced execution's waiters wait for its successor."""
     if not kept:
         raise ResultUnavailable(f"no result of {key!r} will come: execution_ttl=0 keeps none")
     while True:
@@ -49,7 +74,7 @@ def get_result(keys: Keys, key: str, until: float | None, *, kept: timedelta) ->
         if record is None:
             raise ResultUnavailable(f"there is no execution {key!r}: it has expired, or never existed")
         if record.ended:
-            return _outcome(record, replies[1])
+            return Ended(record, replies[1])
         if not record.ttl_ms:
             raise ResultUnavailable(f"no result of {key!r} will come: it was scheduled with execution_ttl=0")
         yield from _next_change(keys, key, until)
@@ -68,13 +93,25 @@ def _next_change(keys: Keys, key: str, until: float | None) -> Operation[None]:
             return
 
 
-def _outcome(record: Record, stored: bytes | None) -> Any:
+def patience(until: float | None) -> float | None:
+    """Seconds left for the result storage; at least one, since the execution has ended in time."""
+    return None if until is None else max(until - clock.monotonic(), 1.0)
+
+
+def refuse_without_storage(ended: Ended) -> NoReturn:
+    raise ResultUnavailable(
+        f"the result of {ended.record.key!r} lies in a result storage, and this docket was opened without one"
+    )
+
+
+def outcome_of(record: Record, stored: bytes | None) -> Any:
+    """The value, or the exception raised. `stored`: from Redis or from the result storage."""
     if record.state == "cancelled":
         raise ExecutionCancelled(record.error or f"the execution {record.key!r} was cancelled")
     if record.dead:
         raise DeadLetter(record.error or "set aside without a cause")
     if record.state == "failed":
-        if stored is None or record.result != "exception":
+        if stored is None or record.result not in _EXCEPTIONS:
             type_name, _, text = (record.error or "Exception").partition(": ")
             raise TaskFailed(type_name, text)
         raise payload.load_exception(stored)

@@ -6,12 +6,12 @@ Thread-safe. No event loop is involved: the operations are those of `docket.dock
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, ParamSpec, Self, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import redis
 
@@ -23,6 +23,7 @@ from docket.limits import LimitInfo
 from docket.priorities import Priority
 from docket.progress import ProgressView
 from docket.registry import TaskFunction
+from docket.resultstorage import AsyncKeyValue
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.blocking import BlockingStore
@@ -32,6 +33,9 @@ from docket.strikelist import Operator, Restore, Strike, StrikeList
 from docket.why import Why
 
 P = ParamSpec("P")
+T = TypeVar("T")
+
+RunOnLoop = Callable[..., Any]
 
 
 class ExecutionProgress(ProgressView):
@@ -76,13 +80,22 @@ class Execution(ExecutionView):
         """As `docket.Execution.get_result`, blocking this thread."""
         limit = results.limit(timeout, deadline)
         results.refuse_if_struck(self.disposition is Disposition.STRUCK, self.key, self.error)
-        return self.docket.store.perform(
-            results.get_result(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
+        ended = self.docket.store.perform(
+            results.wait(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
         )
+        stored = ended.stored
+        if ended.elsewhere is not None:
+            storage = self.docket.core.storage or results.refuse_without_storage(ended)
+            stored = self.docket.run_on_loop(storage.fetch, ended.elsewhere, results.patience(limit))
+        return results.outcome_of(ended.record, stored)
 
 
 class Docket:
-    """A docket whose methods block; see `docket.Docket` for what each of them means. Closed by `close()` or `with`."""
+    """A docket whose methods block; see `docket.Docket` for what each of them means. Closed by `close()` or `with`.
+
+    A `result_storage` is asynchronous: it is set up and asked on an event loop of its own, in a thread that lives as
+    long as the docket is open. Give it to no other docket.
+    """
 
     def __init__(
         self,
@@ -91,26 +104,49 @@ class Docket:
         heartbeat_interval: timedelta = timedelta(seconds=2),
         missed_heartbeats: int = 5,
         execution_ttl: timedelta = timedelta(minutes=15),
+        result_storage: AsyncKeyValue | None = None,
     ) -> None:
         self.settings = DocketSettings(name, url, heartbeat_interval, missed_heartbeats, execution_ttl)
-        self.core: Core[Execution] = Core(self.settings, partial(Execution, self))
+        self.core: Core[Execution] = Core(self.settings, partial(Execution, self), result_storage)
         self._store: BlockingStore | None = None
+        self._resources = ExitStack()
+        self._run_on_loop: RunOnLoop | None = None
 
     @classmethod
-    def beside(cls, settings: DocketSettings, core: Core[Any], store: BlockingStore) -> Self:
-        """The blocking skin of a docket that is open already: it shares the tasks and does not own the store."""
+    def beside(
+        cls, settings: DocketSettings, core: Core[Any], store: BlockingStore, run_on_loop: RunOnLoop
+    ) -> Self:
+        """The blocking skin of a docket that is open already: it shares the tasks and does not own the store.
+        `run_on_loop`: carries a coroutine function out on the loop to which the result storage belongs."""
         docket = cls.__new__(cls)
         docket.settings = settings
         docket.core = Core(settings, partial(Execution, docket))
         docket.core.registry = core.registry
         docket.core.strikes = core.strikes
+        docket.core.storage = core.storage
         docket._store = store
+        docket._resources = ExitStack()
+        docket._run_on_loop = run_on_loop
         return docket
 
     def __enter__(self) -> Self:
         if self._store is not None:
             raise RuntimeError(f"the docket {self.name!r} is open already: it cannot be entered twice")
-        self._store = BlockingStore(resolve(self.url))
+        with ExitStack() as opening:
+            store = BlockingStore(resolve(self.url))
+            if store.address.server is not None:
+                opening.callback(store.address.server.release)
+            opening.callback(store.close)
+            if self.core.storage is not None:
+                # The storage is asynchronous, and belongs to one loop: it gets one, in a thread of its own. Nobody else
+                # needs to load what that takes.
+                from anyio.from_thread import start_blocking_portal
+
+                portal = opening.enter_context(start_blocking_portal())
+                portal.call(self.core.storage.setup)
+                self._run_on_loop = portal.call
+            self._store = store
+            self._resources = opening.pop_all()
         return self
 
     def __exit__(
@@ -122,10 +158,15 @@ class Docket:
         self.close()
 
     def close(self) -> None:
-        store, self._store = self.store, None
-        store.close()
-        if store.address.server is not None:
-            store.address.server.release()
+        _ = self.store  # refuses what is not open
+        self._store = self._run_on_loop = None
+        self._resources.close()
+
+    def run_on_loop(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Of the result storage, which is asynchronous, from this thread."""
+        if self._run_on_loop is None:
+            raise RuntimeError(f"the docket {self.name!r} is not open: use `with Docket(...)`")
+        return self._run_on_loop(function, *args)
 
     @property
     def name(self) -> str:
@@ -134,6 +175,16 @@ class Docket:
     @property
     def url(self) -> str:
         return self.settings.url
+
+    @property
+    def result_storage(self) -> AsyncKeyValue | None:
+        """Where results are kept, if not in Redis."""
+        return None if self.core.storage is None else self.core.storage.storage
+
+    @property
+    def results_collection(self) -> str:
+        """The collection of the result storage that holds this docket's results."""
+        return self.core.results_collection
 
     @property
     def execution_ttl(self) -> timedelta:

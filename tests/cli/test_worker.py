@@ -32,6 +32,7 @@ VARIABLES = {
     "DOCKET_WORKER_MAX_CRASHES": "5",
     "DOCKET_WORKER_UNTIL_FINISHED": "1",
     "DOCKET_WORKER_FALLBACK_TASK": "shop:stranger",
+    "DOCKET_WORKER_RESULT_STORAGE": "shop:storage",
     "DOCKET_WORKER_MESSAGE_BATCH": "7",
     "DOCKET_WORKER_RECONNECTION_DELAY": "1.5s",
     "DOCKET_WORKER_MINIMUM_CHECK_INTERVAL": "40ms",
@@ -46,6 +47,7 @@ SETTINGS = WorkerSettings(
     max_crashes=5,
     until_finished=True,
     fallback_task="shop:stranger",
+    result_storage="shop:storage",
     message_batch=7,
     reconnection_delay=timedelta(seconds=1.5),
     minimum_check_interval=timedelta(milliseconds=40),
@@ -130,6 +132,7 @@ def test_help_tells_every_variable_the_units_and_the_exit_codes(invoke: Answer) 
         (("--logging-format", "xml"), "to be plain, rich or json, got 'xml'"),
         (("--logging-level", "LOUD"), "to be one of DEBUG"),
         (("--fallback-task", "x"), "'--fallback-task': expected module:function, got 'x'"),
+        (("--result-storage", "x"), "expected --result-storage as module:object, got 'x'"),
         (("--healthcheck-port", "8080"), "No such option"),
     ],
 )
@@ -260,3 +263,58 @@ def test_the_level_silences_the_rest(start: Start, client: Docket) -> None:
     worker = start("worker", "--until-finished", DOCKET_LOGGING_LEVEL="warning")
     assert worker.ends() == 0
     assert worker.log == ""
+
+
+@pytest.mark.parametrize("reference", ["stores:shelf", "stores:make", "stores:make_later", "stores:Shelf"])
+def test_results_go_to_the_storage_that_is_named(
+    start: Start, client: Docket, tmp_path: Path, reference: str
+) -> None:
+    (tmp_path / "stores.py").write_text(
+        """\
+import json
+from pathlib import Path
+
+class Shelf:
+    async def put(self, key, value, *, collection=None, ttl=None):
+        Path(__file__).with_name("kept.json").write_text(json.dumps([collection, key, value, ttl]))
+    async def get(self, key, *, collection=None): ...
+
+def make():
+    return Shelf()
+
+async def make_later():
+    return Shelf()
+
+async def seven():
+    return 7
+
+shelf = Shelf()
+tasks = [seven]
+"""
+    )
+    client.add("seven", key="k")()
+    assert (
+        start("worker", "--tasks", "stores:tasks", "--result-storage", reference, "--until-finished").ends()
+        == 0
+    )
+    collection, key, value, ttl = json.loads((tmp_path / "kept.json").read_text())
+    assert (collection, key.partition(":")[0], set(value), ttl) == (
+        f"{client.name}:results",
+        "k",
+        {"data"},
+        900,
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("nowhere:shelf", "No module named 'nowhere'"),
+        ("shop:shelf", "has no attribute 'shelf'"),
+        ("shop:no_tasks", "expected result_storage to be a store"),
+    ],
+)
+def test_a_storage_that_cannot_be_had_is_told(start: Start, shop: Path, reference: str, words: str) -> None:
+    worker = start("worker", "--result-storage", reference, "--until-finished")
+    assert worker.ends() == 3
+    assert words in worker.log

@@ -79,7 +79,7 @@ def nothing(call: Call, rows: list[Any] | None = None, lapsed: int = 0) -> list[
 
 
 def a_claim(entry: str) -> list[bytes | None]:
-    return [entry.encode(), b"key", b"f", b"p", b"1", b"1", b"1", None, None, None]
+    return [entry.encode(), b"key", b"f", b"p", b"1", b"1", b"1", None, None, b"900000", None]
 
 
 @pytest.fixture

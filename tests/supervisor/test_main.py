@@ -29,6 +29,7 @@ OPTIONS = {
     "--drain-timeout": "DOCKET_DRAIN_TIMEOUT",
     "--boot-timeout": "DOCKET_BOOT_TIMEOUT",
     "--max-crashes": "DOCKET_MAX_CRASHES",
+    "--result-storage": "DOCKET_RESULT_STORAGE",
     "--max-restarts": "DOCKET_MAX_RESTARTS",
     "--restart-window": "DOCKET_RESTART_WINDOW",
     "--canary": "DOCKET_CANARY",

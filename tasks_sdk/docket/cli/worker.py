@@ -44,6 +44,7 @@ def worker(
     max_crashes: wanted.MaxCrashes = options.shown(WorkerSettings.max_crashes),
     until_finished: wanted.UntilFinished = False,
     fallback_task: wanted.FallbackTask = None,
+    result_storage: wanted.ResultStorage = None,
     message_batch: wanted.MessageBatch = options.shown(WorkerSettings.message_batch),
     reconnection_delay: wanted.ReconnectionDelay = options.shown(WorkerSettings.reconnection_delay),
     minimum_check_interval: wanted.MinimumCheckInterval = options.shown(
@@ -73,6 +74,7 @@ def worker(
             max_crashes=max_crashes,
             tasks=_references(tasks),
             fallback_task=fallback_task,
+            result_storage=result_storage,
             until_finished=until_finished,
         )
     except ValueError as error:

@@ -123,6 +123,17 @@ UntilFinished = Annotated[
         help="Leave when nothing waits, is scheduled or runs any more.",
     ),
 ]
+ResultStorage = Annotated[
+    str | None,
+    typer.Option(
+        "--result-storage",
+        envvar=_variables("RESULT_STORAGE"),
+        help="Where results are kept in place of Redis: a store with py-key-value's protocol, or a function that makes "
+        "one. Clients that read results need the same.",
+        metavar="MODULE:OBJECT",
+        show_default=False,
+    ),
+]
 FallbackTask = Annotated[
     str | None,
     option(

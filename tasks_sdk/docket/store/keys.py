@@ -107,6 +107,11 @@ class Keys:
         """string · the result or the exception; expires with the record."""
         return f"{self.prefix}:results:{key}"
 
+    @property
+    def results_collection(self) -> str:
+        """none of Redis's · the collection of a result storage of the user's that holds this docket's results."""
+        return f"{self.prefix}:results"
+
     def progress(self, key: str) -> str:
         """hash · progress of a running execution; deleted when that run ends or is given to another worker."""
         return f"{self.prefix}:progress:{key}"

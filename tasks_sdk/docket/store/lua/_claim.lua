@@ -1,5 +1,5 @@
 -- queued → running: an entry that was delivered to this worker becomes its claim. Needs: _house, _events, _lines,
--- _admission; worker_id, worker_name. A claim is a row of ten in `claimed`, as docket/message.py reads it.
+-- _admission; worker_id, worker_name. A claim is a row of eleven in `claimed`, as docket/message.py reads it.
 local claimed = {}
 
 -- What this script itself has just promoted, by entry: its record was read then, and is written once, as what it will be.
@@ -30,10 +30,10 @@ local function add_claim(entry, key, r, admission)
   local n = #claimed
   claimed[n + 1] = entry
   claimed[n + 2] = key
-  for i = 3, 9 do
+  for i = 3, 10 do
     claimed[n + i] = r[i]
   end
-  claimed[n + 10] = admission or false
+  claimed[n + 11] = admission or false
 end
 
 -- This worker has had it and does not know its task, but another one does: first it goes to the end of the line, where an

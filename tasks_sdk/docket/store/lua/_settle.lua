@@ -103,7 +103,9 @@ local function finish(key, r, state, problem, kind, payload)
     redis.call("DEL", record)
     return
   end
-  if payload ~= "" then
+  if payload == "e" then  -- it lies in the client's own storage, under this delivery's name
+    redis.call("HSET", record, "state", state, "completed_us", now_text, "result", kind .. " elsewhere")
+  elseif payload ~= "" then
     redis.call("SET", results .. key, payload, "PX", r[3])
     redis.call("HSET", record, "state", state, "completed_us", now_text, "result", kind)
   else
