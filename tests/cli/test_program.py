@@ -22,6 +22,8 @@ COMMANDS = {
     "clear",
     "dead",
     "runs",
+    "limits",
+    "why",
     "strike",
     "restore",
     "strikes",
