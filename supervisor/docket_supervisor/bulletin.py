@@ -12,8 +12,7 @@ from typing import overload
 
 from docket import clock
 
-_WORD = struct.Struct("@q")
-_INSTANT = struct.Struct("@d")
+_WORD = 8
 _FIGURES = struct.Struct("@qqqqd")
 
 
@@ -30,10 +29,11 @@ class Number(_Field):
     @overload
     def __get__(self, page: _Page, owner: object) -> int: ...
     def __get__(self, page: _Page | None, owner: object) -> Number | int:
-        return self if page is None else _WORD.unpack_from(page.memory, self._offset)[0]
+        return self if page is None else page.words[self._offset // _WORD]
 
     def __set__(self, page: _Page, value: int) -> None:
-        _WORD.pack_into(page.memory, self._offset, value)
+        # Not struct.pack_into: it wipes the place before it writes, and a reader may come between.
+        page.words[self._offset // _WORD] = value
 
 
 class Instant(_Field):
@@ -44,10 +44,10 @@ class Instant(_Field):
     @overload
     def __get__(self, page: _Page, owner: object) -> float: ...
     def __get__(self, page: _Page | None, owner: object) -> Instant | float:
-        return self if page is None else _INSTANT.unpack_from(page.memory, self._offset)[0]
+        return self if page is None else page.floats[self._offset // _WORD]
 
     def __set__(self, page: _Page, value: float) -> None:
-        _INSTANT.pack_into(page.memory, self._offset, value)
+        page.floats[self._offset // _WORD] = value
 
 
 class Flag(_Field):
@@ -93,6 +93,8 @@ class _Page:
 
     def __init__(self, memory: memoryview) -> None:
         self.memory = memory
+        self.words = memory.cast("q")
+        self.floats = memory.cast("d")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from docket import clock
@@ -17,8 +17,10 @@ from docket_supervisor.board import Board, Seat, Writer
 from docket_supervisor.channel import Notices
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.lifeline import Lifeline
+from docket_supervisor.listening import Entrance
 from docket_supervisor.loading import LoadFailed, load
 from docket_supervisor.messages import ImportFailed, PhaseChanged
+from docket_supervisor.metrics_files import MetricsFiles
 from docket_supervisor.settings import SupervisorSettings
 
 RUN_WORKER = "docket_runtime.run:run_worker"
@@ -37,6 +39,8 @@ class Inheritance:
     board: Board
     lifeline: Lifeline
     notices: Notices
+    entrance: Entrance = field(default_factory=lambda: Entrance("", None))
+    metrics: MetricsFiles = field(default_factory=MetricsFiles)
     run_worker: str = RUN_WORKER
     """Found by name after the fork, for the supervisor itself must not import the runtime."""
 
@@ -64,6 +68,8 @@ def be_worker(inherited: Inheritance, seat: int, slot: int, generation: int, *, 
     os.environ[COOKIE] = str(os.getpid())
     board = NoticedBoard(inherited.board.writer(seat), seat, inherited.notices)
     board.phase("starting")
+    inherited.metrics.forget([seat])
+    inherited.metrics.adopt(str(seat))
     if quarantine:
         titled = titles.quarantine(settings.docket.name)
     else:

@@ -38,6 +38,7 @@ class Crew:
         happened: Callable[[Event], None],
     ) -> None:
         self._settings = inherited.settings
+        self._bulletin = inherited.board.bulletin
         self._hand_over = hand_over
         self._count_suspects = count_suspects
         self._happened = happened
@@ -325,6 +326,10 @@ class Crew:
             started = [] if blameless else [each.entry for each in running]
             self._hand_over(name, f"worker process {death.pid} {death.cause}", started)
         tell(post, death, life, running, asked_to_leave=self._leaving or post.role is Role.RETIRING)
+        if death.code != ExitCode.CLEAN or post.seat.phase != "left":
+            self._bulletin.died(death.label)
+            if post.role is not Role.QUARANTINE:
+                self._bulletin.slots[post.slot].died(death.cause)
         post.pid = 0
         post.sitting = Sitting.VACANT
         self._judge(post, death, life)
@@ -351,6 +356,7 @@ class Crew:
             return
         match post.restarts.died(clock.monotonic(), life):
             case Restart(after):
+                self._bulletin.slots[post.slot].restarts += 1
                 self._rest(post, after)
             case GiveUp(restarts):
                 self._give_up(post, restarts)

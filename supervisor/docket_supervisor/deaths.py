@@ -23,6 +23,13 @@ class Death:
         return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
 
     @property
+    def label(self) -> str:
+        """One of a few words, to count by: `SIGSEGV`, `exit-1`."""
+        if self.signal is None:
+            return f"exit-{self.code}"
+        return self.cause.rpartition(" ")[2]
+
+    @property
     def cause(self) -> str:
         """`killed by SIGSEGV` or `exited with status 1`."""
         if self.signal is None:

@@ -151,6 +151,18 @@ Preload = Annotated[
     bool,
     _option("DOCKET_PRELOAD", "Import the task modules once and fork workers from there, or in each worker."),
 ]
+HealthPort = Annotated[
+    int | None,
+    _option(
+        "DOCKET_HEALTH_PORT",
+        "Port for /startup, /ready, /live, /metrics and /status over HTTP; 0: a free one, which the log names.",
+        metavar="PORT",
+        show_default="none",
+    ),
+]
+HealthHost = Annotated[
+    str, _option("DOCKET_HEALTH_HOST", "Address on which that port is open.", metavar="ADDRESS")
+]
 RequireRedis = Annotated[
     bool,
     typer.Option(

@@ -46,6 +46,8 @@ class SupervisorSettings:
     restart_window: timedelta = timedelta(seconds=60)
     canary: timedelta = timedelta(seconds=5)
     preload: bool = True
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
     require_redis: bool = False
     app_dir: str = "."
     log_format: LogFormat = field(default_factory=default_format)
@@ -65,6 +67,8 @@ class SupervisorSettings:
                 raise ValueError(f"expected {option(name)} to be above zero, got {describe(duration)}")
         if self.canary < timedelta(0):
             raise ValueError(f"expected --canary to be zero or more, got {describe(self.canary)}")
+        if self.health_port is not None and not 0 <= self.health_port <= 65535:
+            raise ValueError(f"expected --health-port to be between 0 and 65535, got {self.health_port}")
         if not os.path.isdir(self.app_dir):
             raise ValueError(f"expected --app-dir to be a folder, got {self.app_dir!r}")
         checked_format(self.log_format)

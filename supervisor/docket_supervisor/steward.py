@@ -16,9 +16,11 @@ from docket.store.connect import check
 from docket.store.ledger import HandedOver as Outcome
 from docket.store.ledger import Ledger, open_ledger, renewal_interval
 from docket_supervisor import titles
+from docket_supervisor.answering import Door
 from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance
 from docket_supervisor.codes import ExitCode
+from docket_supervisor.health import Health
 from docket_supervisor.messages import CountSuspects, HandedOver, HandOver, Leave, RedisSeen, Suspects
 from docket_supervisor.orphanage import Orphanage
 from docket_supervisor.vitality import able
@@ -33,6 +35,11 @@ AWAY = (
 )
 LONGEST_PAUSE = 2.0
 FIRST_PAUSE = 0.1
+MEASURE_INTERVAL = 2.0
+"""Seconds between two looks at how much there is to do."""
+FRESH = 0.5
+PROBE_PATIENCE = 0.8
+"""Seconds; a probe is usually given one."""
 
 T = TypeVar("T")
 
@@ -64,10 +71,19 @@ class Steward:
         self._reachable: bool | None = None
         self._pause = FIRST_PAUSE
         self._ledger: Ledger | None = None
+        self._bulletin = inherited.board.bulletin
+        self._pinged_at = 0.0
+        self._door: Door | None = None
+        if (listener := inherited.entrance.socket) is not None:
+            health = Health(inherited.settings, inherited.board, inherited.metrics, self._look)
+            self._door = Door(listener, health.answer)
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack, anyio.create_task_group() as group:
             group.start_soon(self._listen, group.cancel_scope)
+            if self._door is not None:
+                # Before there is a Redis: that there is none is one of the answers.
+                await self._door.open()
             await self._open(stack)
             group.start_soon(self._hand_over)
             group.start_soon(self._hear_of_suspects)
@@ -75,6 +91,7 @@ class Steward:
                 self._every, renewal_interval(self._worker.redelivery_timeout).total_seconds(), self._renew
             )
             group.start_soon(self._every, self._sweep_interval, self._sweep)
+            group.start_soon(self._every, MEASURE_INTERVAL, self._measure)
 
     @property
     def _renewal_interval(self) -> float:
@@ -124,6 +141,9 @@ class Steward:
 
     async def _outlive(self) -> None:
         """The supervisor has died: workers drain by themselves, and we stay for those that do not manage to."""
+        if self._door is not None:
+            # The service is over; the port is for whoever comes next, who may be here before the last worker has gone.
+            self._door.close()
         self._orphanage.open(clock.monotonic())
         while self._orphanage.open_still(clock.monotonic(), self._orders):
             for order in self._orphanage.round(clock.monotonic()):
@@ -201,6 +221,29 @@ class Steward:
             )
         await self._count_suspects()
 
+    async def _measure(self) -> None:
+        figures = await self._attempt(self.ledger.figures)
+        if figures is not None:
+            self._bulletin.measured(
+                figures.due, figures.scheduled, figures.waiting, figures.dead, figures.latency
+            )
+
+    async def _look(self) -> None:
+        """Whether Redis answers is known as of now, not of the last renewal; asked at most twice a second."""
+        if self._ledger is None or clock.monotonic() - self._pinged_at < FRESH:
+            return
+        self._pinged_at = clock.monotonic()
+
+        async def ping() -> bool:
+            try:
+                with anyio.fail_after(PROBE_PATIENCE):
+                    await self.ledger.ping()
+            except TimeoutError:
+                raise ConnectionFailed(f"no answer within {PROBE_PATIENCE:g}s") from None
+            return True
+
+        await self._attempt(ping)
+
     # One round of anything
 
     async def _every(self, seconds: float, round: Callable[[], Awaitable[None]]) -> None:
@@ -225,6 +268,7 @@ class Steward:
         return result
 
     def _away(self, error: Exception) -> None:
+        self._bulletin.reachable = False
         if self._reachable is not False:
             self._reachable = False
             logger.warning("Redis is away (%s); waiting for it", error)
@@ -232,6 +276,7 @@ class Steward:
 
     def _back(self) -> None:
         self._pause = FIRST_PAUSE
+        self._bulletin.reachable = True
         if self._reachable is not True:
             if self._reachable is False:
                 logger.info("Redis is back")

@@ -68,7 +68,8 @@ class Stewardship:
         ours, theirs = Channel.pair()
         self._forked_at = clock.monotonic()
         try:
-            self._pid = fork(partial(self._main, theirs), closing=[*self._closing(), ours])
+            closing = [each for each in self._closing() if each is not self._inherited.entrance]
+            self._pid = fork(partial(self._main, theirs), closing=[*closing, ours])
         except OSError as error:
             logger.warning("could not fork a steward: %s", error)
             self._retry_at = self._forked_at + UNFORKABLE_PAUSE

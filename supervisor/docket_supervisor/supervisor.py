@@ -23,9 +23,12 @@ from docket_supervisor.forking import Closeable, become_subreaper
 from docket_supervisor.herald import Herald
 from docket_supervisor.hiring import DirectHiring, Generations, Hiring, TemplateHiring
 from docket_supervisor.lifeline import Lifeline
+from docket_supervisor.listening import CannotListen, Entrance
 from docket_supervisor.messages import ImportFailed, Message
+from docket_supervisor.metrics_files import MetricsFiles
 from docket_supervisor.phases import ALIVE, SERVING, STARTING, Action, Event, Phase, after
 from docket_supervisor.premises import Premises
+from docket_supervisor.publishing import PERIOD, Publisher
 from docket_supervisor.reaping import reap
 from docket_supervisor.reliefs import Reliefs
 from docket_supervisor.rolling import Roll
@@ -76,6 +79,8 @@ class Supervisor:
             Board(settings.seats, settings.worker.concurrency),
             Lifeline(),
             Notices(),
+            Entrance(settings.health_host, settings.health_port),
+            MetricsFiles(),
             run_worker,
         )
         self._signals = Signals((signal.SIGCHLD, *_EVENTS))
@@ -110,24 +115,28 @@ class Supervisor:
         self._sizing = Sizing(
             settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going
         )
+        self._publisher = Publisher(self._inherited.board.bulletin, settings, self._crew)
 
     def run(self) -> int:
         """Returns the exit code, when every process of the service has left."""
         try:
             self._premises.claim()
-        except (Taken, ValueError) as error:
+            address = self._inherited.entrance.open()
+        except (Taken, CannotListen, ValueError) as error:
             logger.error("%s", error)
+            self._premises.close()
             self._signals.restore()
             return ExitCode.TAKEN if isinstance(error, Taken) else ExitCode.USAGE
-        self._start()
+        self._start(address)
         while self._phase is not Phase.GONE:
             wake_at = self._turn(clock.monotonic())
-            for key, _ in self._selector.select(max(0.0, min(wake_at - clock.monotonic(), 60.0))):
+            for key, _ in self._selector.select(max(0.0, min(wake_at - clock.monotonic(), PERIOD))):
                 key.data()
             self._bury()
             self._crew.look()
             self._decide()
             self._crew.tell()
+            self._publish()
         if self._code is None:
             self._code = ExitCode.HANDED_BACK if self._crew.handed_back else ExitCode.CLEAN
         self._end(self._code)
@@ -135,7 +144,7 @@ class Supervisor:
 
     # Start and end
 
-    def _start(self) -> None:
+    def _start(self, address: str) -> None:
         settings = self._settings
         titles.supervisor(settings.docket.name)
         logger.info(
@@ -149,6 +158,10 @@ class Supervisor:
         self._selector.register(self._inherited.notices, selectors.EVENT_READ, self._noticed)
         self._premises.open(self._selector)
         self._server = hold_server(settings.docket.url)
+        if address:
+            logger.info("health answers at %s", address)
+            self._inherited.metrics.open()
+        self._publish()
         self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
         self._preloads = become_subreaper() and settings.preload
@@ -173,8 +186,15 @@ class Supervisor:
         self._signals.restore()
         self._inherited.lifeline.close()
         self._inherited.notices.close()
+        self._inherited.entrance.close()
+        self._inherited.metrics.close()
         if self._server is not None:
             self._server.release()
+
+    def _publish(self) -> None:
+        self._publisher.publish(
+            self._phase, self._hiring.generation, self._hiring.pids(), self._stewardship.pids()
+        )
 
     def _ours(self) -> Iterable[Closeable]:
         """What a forked child must not keep open."""
@@ -188,6 +208,7 @@ class Supervisor:
             self._herald,
             self._inherited.notices,
             self._inherited.lifeline,
+            self._inherited.entrance,
         )
 
     # What others ask of us

@@ -172,10 +172,13 @@ def summed(rows: Iterable[TaskCounts]) -> list[TaskCounts]:
 
 
 def _names(memory: memoryview) -> Iterator[tuple[int, str]]:
+    """Rows are filled in order, but for the first. No further: to read untouched shared memory is to allocate it."""
     for number in range(ROWS):
         start = number * _ROW_WORDS * _WORD
         if length := memory[start]:
             yield number, bytes(memory[start + 1 : start + 1 + length]).decode(errors="replace")
+        elif number:
+            return
 
 
 def _rows(memory: memoryview) -> Iterator[TaskCounts]:

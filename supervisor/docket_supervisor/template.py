@@ -47,6 +47,7 @@ def run_template(inherited: Inheritance, channel: Channel, generation: int) -> i
     # A TERM sent to the whole process group is not for us; the supervisor ends us by closing the channel. No SIG_IGN:
     # what is ignored is inherited by every program that a task starts.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
+    inherited.metrics.adopt(f"template-{generation}")
     try:
         collections = load(inherited.settings.worker.tasks, inherited.settings.app_dir)
     except LoadFailed as failure:

@@ -50,6 +50,10 @@ BORDERS: dict[tuple[str, str], str] = {
     ("tasks_sdk/docket/strikelist.py", "StrikeList._strikes"): "a user's __eq__ and __lt__",
     ("tasks_sdk/docket/strikelist.py", "_same"): "a user's __eq__ and __reduce__",
     ("tasks_sdk/docket/strikes.py", "strike"): "a user's __reduce__",
+    (
+        "supervisor/docket_supervisor/answering.py",
+        "Door._respond",
+    ): "one round: leases are renewed in the same process",
     ("supervisor/docket_supervisor/forking.py", "_be_the_child"): "a child's main",
     ("supervisor/docket_supervisor/loading.py", "_load"): "a user's module while it is imported",
     ("supervisor/docket_supervisor/steward.py", "Steward._attempt"): "one round of a background loop",

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from docket.dependencies import ConcurrencyLimit, TaskKey
+import prometheus_client
+
+from docket.dependencies import TaskKey
 
 VARIABLE = "DOCKET_TEST_EVIDENCE"
 
@@ -133,6 +136,19 @@ tasks = [
     three_at_once,
     one_at_once,
     environment,
+mails = prometheus_client.Counter("test_mails", "A metric of the application's own.", ["kind"])
+workers_here = prometheus_client.Gauge("test_here", "The same.", multiprocess_mode="livesum")
+
+
+async def count(key: str = TaskKey()) -> None:
+    mails.labels("order").inc()
+    workers_here.set(1)
+    with running(key):
+        pass
+
+
+tasks = [
+    count,
     note,
     note_sync,
     wait,

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes.evidence import VARIABLE
 from tests.supervisor.service import ROOT, eventually, gone, source_path
@@ -116,6 +118,33 @@ class Supervisor:
             text=True,
             env={**self.environment, "COLUMNS": "200"},
             timeout=PATIENCE,
+    def port(self) -> int:
+        """Where it answers for its health; started with `--health-port 0`."""
+        self.logged("health answers at ")
+        return int(self.log().partition("health answers at http://127.0.0.1:")[2].split()[0])
+
+    def asked(self, path: str) -> tuple[int, str]:
+        """Status and body."""
+        connection = HTTPConnection("127.0.0.1", self.port(), timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def answers(self, path: str, status: int, patience: float = PATIENCE) -> None:
+        """Sooner or later."""
+        eventually(lambda: self.asked(path)[0] == status, f"{status} at {path}", patience)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one sample, or the sum of those that have these labels."""
+        families = text_string_to_metric_families(self.asked("/metrics")[1])
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
         )
 
     def signal(self, number: signal.Signals) -> None:

@@ -34,6 +34,8 @@ OPTIONS = {
     "--restart-window": "DOCKET_RESTART_WINDOW",
     "--canary": "DOCKET_CANARY",
     "--preload": "DOCKET_PRELOAD",
+    "--health-port": "DOCKET_HEALTH_PORT",
+    "--health-host": "DOCKET_HEALTH_HOST",
     "--require-redis": "DOCKET_REQUIRE_REDIS",
     "--app-dir": "DOCKET_APP_DIR",
     "--log-format": "DOCKET_LOG_FORMAT",
