@@ -9,11 +9,15 @@ import sys
 from functools import partial
 
 from docket.errors import BadURL
+from docket_supervisor.child import RUN_WORKER
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
+from docket_supervisor.doctor import REFUSED, Doctor, explained
 from docket_supervisor.forking import fork
 from docket_supervisor.loading import LoadFailed, load
+from docket_supervisor.sampling import weigh
 from docket_supervisor.settings import SupervisorSettings
+from docket_supervisor.template import preload
 
 
 def check(settings: SupervisorSettings) -> int:
@@ -37,11 +41,18 @@ def check(settings: SupervisorSettings) -> int:
 def _check(settings: SupervisorSettings) -> int:
     signal.setitimer(signal.ITIMER_REAL, settings.boot_timeout.total_seconds())
     try:
-        load(settings.worker.tasks, settings.app_dir)
+        with Doctor(thorough=True) as doctor:
+            load(settings.worker.tasks, settings.app_dir)
     except LoadFailed as failure:
         _say(str(failure))
         return ExitCode.IMPORT
     signal.setitimer(signal.ITIMER_REAL, 0)
+    findings = doctor.findings() if settings.preload else []
+    if findings:
+        _say(explained(findings))
+        if settings.strict_fork:
+            _say(REFUSED)
+            return ExitCode.USAGE
     # By name and in the child, like every room that knows Redis.
     try:
         importlib.import_module("docket.store.connect").check(settings.docket.url)
@@ -53,12 +64,20 @@ def _check(settings: SupervisorSettings) -> int:
         if problem := reach(settings):
             _say(f"Redis is not reachable: {problem}")
             return ExitCode.NO_REDIS
+    _show_weight(settings)
     print(
         f"ok: docket {settings.docket.name}, {settings.processes} processes with {settings.worker.concurrency} slots "
         f"each, tasks from {', '.join(settings.worker.tasks)}",
         file=sys.stderr,
     )
     return ExitCode.CLEAN
+
+
+def _show_weight(settings: SupervisorSettings) -> None:
+    if settings.preload:
+        preload(RUN_WORKER)
+        if weight := weigh(settings, RUN_WORKER):
+            print(f"memory of a worker before its first task: {weight}", file=sys.stderr)
 
 
 def _say(sentence: str) -> None:

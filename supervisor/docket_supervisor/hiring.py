@@ -129,7 +129,7 @@ class TemplateHiring:
         closing: Callable[[], Iterable[Closeable]],
         hired: Callable[[int, int], None],
         watched: Callable[[Channel, Callable[[Message], None]], None],
-        import_failed: Callable[[str], None],
+        import_failed: Callable[[ImportFailed], None],
         numbers: Generations,
     ) -> None:
         self._inherited = inherited
@@ -234,7 +234,7 @@ class TemplateHiring:
                 )
                 self._ask()
             case ImportFailed():
-                self._import_failed(message.explanation)
+                self._import_failed(message)
             case Forked():
                 self._asked.discard(message.seat)
                 self._hired(message.seat, message.pid)

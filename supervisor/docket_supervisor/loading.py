@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import cast
 
+from docket_supervisor import doctor
+
 _LONGEST = 30_000
 """Characters of an explanation: it travels in one datagram, and the end of a traceback is what tells most."""
 
@@ -36,7 +38,9 @@ def _load(reference: str, folder: str) -> None:
     try:
         collection: object = importlib.import_module(name)
     except BaseException as error:
-        text = "".join(traceback.format_exception(type(error), error, _theirs(error.__traceback__)))
+        told = traceback.TracebackException(type(error), error, _theirs(error.__traceback__))
+        _leave_us_out(told)
+        text = "".join(told.format())
         raise LoadFailed(
             f"could not import {name} (for {reference}, from {folder}):\n{text[-_LONGEST:]}"
         ) from None
@@ -51,6 +55,16 @@ def _load(reference: str, folder: str) -> None:
             raise LoadFailed(f"expected {reference} to hold functions only, got {member!r}")
 
 
+def _leave_us_out(told: traceback.TracebackException | None) -> None:
+    """A doctor that watches each import stands between any two modules."""
+    if told is not None:
+        told.stack = traceback.StackSummary.from_list(
+            [frame for frame in told.stack if frame.filename != doctor.__file__]
+        )
+        _leave_us_out(told.__cause__)
+        _leave_us_out(told.__context__)
+
+
 def _theirs(frames: TracebackType | None) -> TracebackType | None:
     """Without our frame and those of the import machinery above the application's first line."""
     seen = frames
@@ -60,4 +74,4 @@ def _theirs(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _ours(frame: TracebackType) -> bool:
-    return frame.tb_frame.f_code.co_filename in (__file__, importlib.__file__)
+    return frame.tb_frame.f_code.co_filename in (__file__, importlib.__file__, doctor.__file__)

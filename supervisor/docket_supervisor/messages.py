@@ -32,9 +32,11 @@ class Imported:
 
 @dataclass(frozen=True)
 class ImportFailed:
-    """Template or worker to supervisor; followed by exit status 3."""
+    """Template or worker to supervisor; followed by exit status 3. Or 2, when they were imported, and are refused for
+    what that has left in the process."""
 
     explanation: str
+    refused: bool = False
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,15 @@ Preload = Annotated[
     bool,
     _option("DOCKET_PRELOAD", "Import the task modules once and fork workers from there, or in each worker."),
 ]
+StrictFork = Annotated[
+    bool,
+    typer.Option(
+        "--strict-fork",
+        envvar="DOCKET_STRICT_FORK",
+        help="Exit with 2 when importing the task modules leaves threads, sockets, event loops or the like, which do "
+        "not survive a fork; else that is a warning.",
+    ),
+]
 HealthPort = Annotated[
     int | None,
     _option(

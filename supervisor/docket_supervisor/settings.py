@@ -46,6 +46,7 @@ class SupervisorSettings:
     restart_window: timedelta = timedelta(seconds=60)
     canary: timedelta = timedelta(seconds=5)
     preload: bool = True
+    strict_fork: bool = False
     health_port: int | None = None
     health_host: str = "127.0.0.1"
     require_redis: bool = False

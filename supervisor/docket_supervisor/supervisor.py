@@ -112,9 +112,7 @@ class Supervisor:
             began=self._reloading,
             ended=self._herald.reloaded,
         )
-        self._sizing = Sizing(
-            settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going
-        )
+        self._sizing = Sizing(settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going)
         self._publisher = Publisher(self._inherited.board.bulletin, settings, self._crew)
 
     def run(self) -> int:
@@ -193,7 +191,7 @@ class Supervisor:
 
     def _publish(self) -> None:
         self._publisher.publish(
-            self._phase, self._hiring.generation, self._hiring.pids(), self._stewardship.pids()
+            self._phase, self._sources.current.generation, self._sources.pids(), self._stewardship.pids()
         )
 
     def _ours(self) -> Iterable[Closeable]:
@@ -258,14 +256,17 @@ class Supervisor:
     def _noticed(self) -> None:
         for message in self._inherited.notices.receive():
             if isinstance(message, ImportFailed):
-                self._import_failed(message.explanation)
+                self._import_failed(message)
 
-    def _import_failed(self, explanation: str) -> None:
+    def _import_failed(self, failure: ImportFailed) -> None:
         """Every worker may say the same; it is told once."""
-        if explanation not in self._explained:
-            self._explained.add(explanation)
-            logger.error("task modules failed to import: %s", explanation)
-        self._events.append(Event.IMPORT_FAILED)
+        if failure.explanation not in self._explained:
+            self._explained.add(failure.explanation)
+            what = "are refused" if failure.refused else "failed to import"
+            logger.error("task modules %s: %s", what, failure.explanation)
+        # Refused while the service runs (by a template that replaces another one), it goes on with what it has.
+        starting = self._phase in STARTING
+        self._events.append(Event.MISCONFIGURED if failure.refused and starting else Event.IMPORT_FAILED)
 
     def _reloading(self) -> None:
         # What was explained of the last try is to be told again of this one.

@@ -7,16 +7,14 @@ import importlib
 import logging
 import select
 import signal
-import threading
 from contextlib import suppress
 from functools import partial
-
-import psutil
 
 from docket_supervisor import titles
 from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance, be_worker
 from docket_supervisor.codes import ExitCode
+from docket_supervisor.doctor import REFUSED, Doctor, explained
 from docket_supervisor.forking import die_with_parent, fork_for_reaper
 from docket_supervisor.loading import LoadFailed, load
 from docket_supervisor.messages import Forked, ForkWorker, Imported, ImportFailed
@@ -49,12 +47,17 @@ def run_template(inherited: Inheritance, channel: Channel, generation: int) -> i
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     inherited.metrics.adopt(f"template-{generation}")
     try:
-        collections = load(inherited.settings.worker.tasks, inherited.settings.app_dir)
+        with Doctor() as doctor:
+            collections = load(inherited.settings.worker.tasks, inherited.settings.app_dir)
     except LoadFailed as failure:
         channel.send(ImportFailed(str(failure)))
         return ExitCode.IMPORT
-    _preload(inherited.run_worker)
-    _inspect()
+    if findings := doctor.findings():
+        if inherited.settings.strict_fork:
+            channel.send(ImportFailed(f"{explained(findings)}\n{REFUSED}", refused=True))
+            return ExitCode.USAGE
+        logger.warning("%s", explained(findings))
+    preload(inherited.run_worker)
     # Frozen objects are never looked at by the collector again, so their pages are not copied on write.
     gc.collect()
     gc.freeze()
@@ -82,23 +85,9 @@ def _fork(inherited: Inheritance, channel: Channel, generation: int, wanted: For
         return 0
 
 
-def _preload(run_worker: str) -> None:
+def preload(run_worker: str) -> None:
+    """Everything that a worker will import is imported."""
     for name in (run_worker.partition(":")[0], *LIBRARIES):
         # Not all of them are there on every platform; who needs one that is missing will say so.
         with suppress(ImportError):
             importlib.import_module(name)
-
-
-def _inspect() -> None:
-    """A thread does not survive a fork, but the locks that it holds at that moment do: held for ever."""
-    ours = threading.main_thread()
-    others = [thread.name for thread in threading.enumerate() if thread is not ours]
-    unseen = psutil.Process().num_threads() - 1 - len(others)
-    if unseen > 0:
-        others.append(f"{unseen} outside Python")
-    if others:
-        logger.warning(
-            "importing the task modules has started threads (%s): workers are forked without them. Start them in a "
-            "task or a dependency instead, or use --no-preload",
-            ", ".join(others),
-        )

@@ -82,3 +82,40 @@ def test_a_signal_during_the_start_ends_it_cleanly(supervise: Supervise) -> None
     supervisor = supervise("--processes", "4", ready=False)
     supervisor.logged("starts docket")
     assert supervisor.stop() == 0
+
+
+SICK = """
+import threading, time
+threading.Thread(target=time.sleep, args=(600,), daemon=True, name="refresher").start()
+def task(): ...
+tasks = [task]
+"""
+
+
+@pytest.fixture
+def sick(tmp_path: Path) -> tuple[str, ...]:
+    (tmp_path / "sick_app.py").write_text(SICK)
+    return ("--processes", "1", "--tasks", "sick_app:tasks", "--app-dir", str(tmp_path))
+
+
+def test_a_thread_that_importing_has_started_is_warned_of_with_its_import(
+    supervise: Supervise, sick: tuple[str, ...]
+) -> None:
+    supervisor = supervise(*sick)
+    assert supervisor.log().count("thread refresher, started by import sick_app") == 1
+    assert supervisor.stop() == 0
+
+
+def test_a_strict_start_refuses_to_fork_from_that(supervise: Supervise, sick: tuple[str, ...]) -> None:
+    supervisor = supervise(*sick, "--strict-fork", ready=False)
+    assert supervisor.ends() == 2
+    assert "thread refresher, started by import sick_app" in supervisor.log()
+    assert "no worker is forked from that" in supervisor.log()
+
+
+def test_what_importing_leaves_is_no_matter_where_every_worker_imports(
+    supervise: Supervise, sick: tuple[str, ...]
+) -> None:
+    supervisor = supervise(*sick, "--strict-fork", "--no-preload")
+    assert "refresher" not in supervisor.log()
+    assert supervisor.stop() == 0
