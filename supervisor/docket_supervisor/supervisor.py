@@ -159,11 +159,11 @@ class Supervisor:
         if address:
             logger.info("health answers at %s", address)
             self._inherited.metrics.open()
-        self._publish()
         self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
         self._preloads = become_subreaper() and settings.preload
         self._sources.start()
+        self._publish()
         self._crew.assemble(self._sources.current)
 
     def _source(self, numbers: Generations) -> Hiring:
