@@ -6,7 +6,6 @@ held held for ever; a socket is one connection that several processes speak into
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import gc
 import os
@@ -19,9 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
+
+if TYPE_CHECKING:
+    import asyncio
 
 ADVICE = {
     "thread": "workers are forked without it, and with the locks that it holds at that moment",
@@ -186,8 +188,11 @@ class Doctor:
 
 
 def _open_loops() -> list[asyncio.AbstractEventLoop]:
+    events = sys.modules.get("asyncio.events")
+    if events is None:  # nobody has loaded it, and the supervisor does not either
+        return []
     # By their type: a proxy makes isinstance() execute whatever stands behind it.
-    loops = [each for each in gc.get_objects() if issubclass(type(each), asyncio.AbstractEventLoop)]
+    loops = [each for each in gc.get_objects() if issubclass(type(each), events.AbstractEventLoop)]
     return [loop for loop in loops if not loop.is_closed()]
 
 

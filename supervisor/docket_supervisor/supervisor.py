@@ -117,15 +117,10 @@ class Supervisor:
 
     def run(self) -> int:
         """Returns the exit code, when every process of the service has left."""
-        try:
-            self._premises.claim()
-            address = self._inherited.entrance.open()
-        except (Taken, CannotListen, ValueError) as error:
-            logger.error("%s", error)
-            self._premises.close()
+        if problem := self._occupy():
             self._signals.restore()
-            return ExitCode.TAKEN if isinstance(error, Taken) else ExitCode.USAGE
-        self._start(address)
+            return problem
+        self._start()
         while self._phase is not Phase.GONE:
             wake_at = self._turn(clock.monotonic())
             for key, _ in self._selector.select(max(0.0, min(wake_at - clock.monotonic(), PERIOD))):
@@ -142,7 +137,25 @@ class Supervisor:
 
     # Start and end
 
-    def _start(self, address: str) -> None:
+    def _occupy(self) -> ExitCode | None:
+        """Pidfile, control socket and port are ours, or it has been said why not: the exit code."""
+        try:
+            self._premises.claim()
+        except (Taken, ValueError) as error:
+            logger.error("%s", error)
+            return ExitCode.TAKEN if isinstance(error, Taken) else ExitCode.USAGE
+        try:
+            address = self._inherited.entrance.open()
+        except CannotListen as error:
+            logger.error("%s", error)
+            self._premises.release(ExitCode.USAGE)
+            return ExitCode.USAGE
+        if address:
+            logger.info("health answers at %s", address)
+            self._inherited.metrics.open()
+        return None
+
+    def _start(self) -> None:
         settings = self._settings
         titles.supervisor(settings.docket.name)
         logger.info(
@@ -156,9 +169,6 @@ class Supervisor:
         self._selector.register(self._inherited.notices, selectors.EVENT_READ, self._noticed)
         self._premises.open(self._selector)
         self._server = hold_server(settings.docket.url)
-        if address:
-            logger.info("health answers at %s", address)
-            self._inherited.metrics.open()
         self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
         self._preloads = become_subreaper() and settings.preload

@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from docket.dependencies import ConcurrencyLimit, TaskKey
 import prometheus_client
 
-from docket.dependencies import TaskKey
+from docket.dependencies import ConcurrencyLimit, TaskKey
 
 VARIABLE = "DOCKET_TEST_EVIDENCE"
 
@@ -132,10 +131,6 @@ async def environment(key: str = TaskKey()) -> str:
         return json.dumps({"ours": list(os.environ), "program's": json.loads(started.stdout)})
 
 
-tasks = [
-    three_at_once,
-    one_at_once,
-    environment,
 mails = prometheus_client.Counter("test_mails", "A metric of the application's own.", ["kind"])
 workers_here = prometheus_client.Gauge("test_here", "The same.", multiprocess_mode="livesum")
 
@@ -149,6 +144,9 @@ async def count(key: str = TaskKey()) -> None:
 
 tasks = [
     count,
+    three_at_once,
+    one_at_once,
+    environment,
     note,
     note_sync,
     wait,

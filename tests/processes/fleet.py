@@ -118,6 +118,8 @@ class Supervisor:
             text=True,
             env={**self.environment, "COLUMNS": "200"},
             timeout=PATIENCE,
+        )
+
     def port(self) -> int:
         """Where it answers for its health; started with `--health-port 0`."""
         self.logged("health answers at ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -265,3 +266,19 @@ def test_the_steward_loads_the_metrics_client_only_when_it_is_asked(supervise: S
     check = "import sys, docket_supervisor.steward; sys.exit('prometheus_client' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": source_path()}
     assert subprocess.run([sys.executable, "-c", check], env=environment, timeout=30).returncode == 0
+
+
+def test_the_status_is_told_as_json(
+    supervise: Supervise, docket: Docket, evidence: Evidence, tmp_path: Path
+) -> None:
+    supervisor = supervise("--processes", "2", *HEALTH)
+    docket.add(does.wait_for, key="long")(str(tmp_path / "go"))
+    pid = evidence.running_in("long")
+    supervisor.answers("/status", 200)
+    status = json.loads(supervisor.asked("/status")[1])
+    assert status["supervisor"]["pid"] == supervisor.pid and status["supervisor"]["phase"] == "running"
+    (slot,) = [slot for slot in status["slots"] if slot["pid"] == pid]
+    assert [(each["key"], each["task"]) for each in slot["running"]] == [("long", "wait_for")]
+    assert status["totals"]["started"] == 1
+    (tmp_path / "go").touch()
+    assert supervisor.stop() == 0

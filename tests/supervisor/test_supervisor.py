@@ -319,7 +319,7 @@ def test_a_thread_that_the_task_modules_start_is_warned_of(start: Start, tmp_pat
     )
     service = start(processes=1)
     service.ready(1)
-    service.logged("importing the task modules has started threads (of the app)")
+    service.logged("thread of the app, started by import ")
     service.signal(signal.SIGTERM)
     assert service.ends() == 0
 
