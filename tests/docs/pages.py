@@ -20,6 +20,9 @@ from tests.guards.tree import REPOSITORY
 FOLDER = REPOSITORY / "docs"
 PAGES = sorted(path.name for path in FOLDER.glob("*.md"))
 
+NOT_TYPED = ("pip", "docket-supervise")
+"""What installs, and what serves: the latter has tests of its own, with the paths and processes of a server."""
+
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"# ([\w/]+\.py)\n")
 
@@ -119,7 +122,7 @@ class Reader:
         """Every command, and what the page shows below it, if it shows anything."""
         for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
             words = shlex.split(command, comments=True)
-            if words[0] == "pip":
+            if words[0] in NOT_TYPED:
                 continue
             programs = {"python": [sys.executable], "docket": [sys.executable, "-m", "docket"]}
             done = subprocess.run(
