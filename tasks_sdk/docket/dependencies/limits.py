@@ -59,7 +59,7 @@ class Admission(Dependency):
 
     def named(self, group: Any) -> str:
         """The limit's name: the group, beneath the scope if there is one."""
-        text = group if isinstance(group, str) else str(group)
+        text = (group if isinstance(group, str) else str(group)).encode("utf-8", "replace").decode()
         if not text:
             raise ValueError(f"{type(self).__name__} was given an empty key to limit by")
         return text if self.scope is None else f"{self.scope}:{text}"

@@ -14,7 +14,7 @@ from docket.dependencies.functional import (
     SharedByAll,
     SuppliedArgument,
 )
-from docket.dependencies.limits import Limit
+from docket.dependencies.limits import Admission, Limit
 from docket.dependencies.perpetual import Perpetual
 from docket.dependencies.strategies import ArgumentStrategy
 from docket.errors import CycleError
@@ -98,6 +98,11 @@ def _check_tree(
                 f"a dependency of {task} asks for its argument {wanted!r}, which it does not have"
             )
         return
+    if isinstance(statement, Admission) and above:
+        raise ValueError(
+            f"{type(statement).__name__} (parameter {parameter!r}) of a dependency of {task} would limit nothing: "
+            "state it in the task"
+        )
     if not isinstance(statement, FactoryStatement):
         return
     if statement.identity in above:
