@@ -11,7 +11,7 @@ from docket import clock, strikes
 from docket.durations import describe
 from docket.message import FIELDS, Record, name_of, parse_record
 from docket.snapshot import WorkerInfo, workers
-from docket.store.keys import Keys
+from docket.store.keys import GROUP, SUSPECTS, Keys
 from docket.store.requests import Commands, Operation
 from docket.strikelist import StrikeList
 
@@ -19,6 +19,7 @@ _MORE = ("held", "waiting", "limits", "busy_worker", "stop", "shun", "priority")
 _COUNTED = 10_000
 """Entries of a line that are looked through; what stands further back is behind "more than" so many."""
 
+_GONE = "it is queued, and somebody has removed its place in line: add or cancel its key"
 _SECOND = timedelta(seconds=1)
 
 
@@ -120,11 +121,11 @@ def _of_the_waiting(keys: Keys, record: Record, waiting: str, rows: list[Any]) -
             ("ZSCORE", keys.alarms, name),
         )
     )
-    place = f"behind {rank} other{'' if rank == 1 else 's'}" if rank else "as the first in line"
+    place = _place(rank) if rank else "as the first in line"
     if kind == "r":
         until = f"; the next may begin at {clock.from_us(int(float(alarm))).isoformat()}" if alarm else ""
         row = next((row for row in rows if row[0] == "r" and row[1] == name), None)
-        rate = f" ({row[2]} in {row[3] / 1e6:g}s)" if row else ""
+        rate = f" ({row[2]} in {describe(timedelta(microseconds=row[3]))})" if row else ""
         return [f"it is waiting for the rate limit {name}{rate}, {place}{until}"]
     held = sorted(key.decode(errors="replace") for key in holders)
     shown = ", ".join(held[:5]) + (", …" if len(held) > 5 else "")
@@ -140,28 +141,46 @@ def _of_the_waiting(keys: Keys, record: Record, waiting: str, rows: list[Any]) -
 
 
 def _of_those_in_line(keys: Keys, record: Record, entry: bytes | None) -> Operation[list[str]]:
-    if entry is None:
-        return ["it is queued, and somebody has removed its place in line: add or cancel its key"]
-    lane, _, entry_id = entry.decode().partition(":")
+    lane, _, entry_id = (entry or b":").decode().partition(":")
+    if not entry_id:
+        return [_GONE]
     stream = keys.lane(lane)
-    replies: list[Any] = yield Commands(
+    there, before = yield Commands(
         (
-            ("XPENDING", stream, "docket-workers", entry_id, entry_id, 1),
+            ("XRANGE", stream, entry_id, entry_id),
             ("XRANGE", stream, "-", f"({entry_id}", "COUNT", _COUNTED),
-            ("XPENDING", stream, "docket-workers"),
         )
     )
-    pending, before, delivered = replies
-    if pending:
-        return [f"it has been given to worker {name_of(pending[0][1].decode())}, which is about to begin it"]
-    ahead = max(0, len(before) - int(delivered[0]))
-    shown = f"more than {_COUNTED}" if len(before) == _COUNTED else str(ahead)
-    if lane == "s":
-        return [
-            f"it was running when its worker died, so it is going to be run alone, behind {shown} other suspects"
-        ]
-    level = {"h": " of high priority", "l": " of low priority", "r": " that go first"}.get(lane, "")
-    return [f"it is in line, behind {shown} others{level}"]
+    if not there:
+        return [_GONE]
+    delivered = 0
+    (groups,) = yield Commands((("XINFO", "GROUPS", stream),))
+    if groups:  # before the first worker there are none, and what was given out could not be asked for
+        pending, delivered = yield from _given_out(stream, entry_id)
+        if pending:
+            return [f"it has been given to worker {name_of(pending)}, which is about to begin it"]
+    place = _place(max(0, len(before) - delivered), len(before) == _COUNTED)
+    if lane == SUSPECTS:
+        return [f"it was running when its worker died, so it is going to be run alone, {place}"]
+    level = {"h": " of high priority", "l": " of low priority", "r": " of those that go first"}.get(lane, "")
+    return [f"it is in line, {place}{level}"]
+
+
+def _given_out(stream: str, entry_id: str) -> Operation[tuple[str | None, int]]:
+    """Which worker has been given this entry, and how many of the stream were given to somebody."""
+    pending, summary = yield Commands(
+        (
+            ("XPENDING", stream, GROUP, entry_id, entry_id, 1),
+            ("XPENDING", stream, GROUP),
+        )
+    )
+    return (pending[0][1].decode() if pending else None), int(summary[0])
+
+
+def _place(before: int, more: bool = False) -> str:
+    if not before:
+        return "as the first"
+    return f"behind {'more than ' if more else ''}{before} other{'' if before == 1 else 's'}"
 
 
 def _of_strikes(keys: Keys, record: Record, rules: StrikeList) -> Operation[list[str]]:

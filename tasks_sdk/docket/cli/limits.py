@@ -101,8 +101,11 @@ def reset(
     as_json: options.AsJSON = False,
 ) -> None:
     """Let it admit again what the code says."""
-    with opened(docket, url) as it:
-        before = it.reset_limit(limit)
+    try:
+        with opened(docket, url) as it:
+            before = it.reset_limit(limit)
+    except ValueError as error:
+        leave(error, USAGE)
     name = printing.printable(limit)
     printing.report(
         f"Nothing was set for limit {name}"
