@@ -1,23 +1,10 @@
-"""No example of the documents is forgotten: each is run by a test here, or waits for what it shows to be built."""
+"""No example of the documents is forgotten: each is run by a test here."""
 
 from __future__ import annotations
 
 import ast
 
 from tests.seeds.documents import FOLDER, PATTERNS, README, examples
-
-WAITING = {
-    "concurrency limits": (
-        "Basic Concurrency Limits",
-        "Database Connection Pooling",
-        "API Rate Limiting",
-        "File Processing Limits",
-        "Custom Scopes",
-        "Multi-Level Concurrency",
-        "Monitoring Concurrency",
-    ),
-}
-"""What is to be built → the headings of its examples. A test that runs one takes it off this list."""
 
 
 def run_somewhere() -> set[tuple[str, str, int]]:
@@ -33,10 +20,8 @@ def run_somewhere() -> set[tuple[str, str, int]]:
     return found
 
 
-def test_every_example_is_run_or_waits():
-    waiting = {(PATTERNS, heading, 1) for headings in WAITING.values() for heading in headings}
+def test_every_example_is_run():
     printed = {
         (one.document, one.heading, one.number) for name in (README, PATTERNS) for one in examples(name)
     }
-    assert run_somewhere() | waiting == printed
-    assert run_somewhere() & waiting == set()
+    assert run_somewhere() == printed
