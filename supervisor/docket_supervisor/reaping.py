@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import psutil
 
 from docket_supervisor.deaths import Death
+
+FAREWELL = 2.0
+"""Seconds that strangers have to end when we do."""
 
 
 def reap(before: Callable[[int], None]) -> Iterator[Death]:
@@ -21,6 +27,16 @@ def reap(before: Callable[[int], None]) -> Iterator[Death]:
         before(pid)
         _, status = os.waitpid(pid, 0)
         yield Death(pid, status)
+
+
+def farewell() -> None:
+    """As the first process of a container or a machine: whoever is left gets the TERM that we got, and a moment to act
+    on it. Who comes after us is the kernel, which kills."""
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        with suppress(psutil.Error):
+            process.terminate()
+    psutil.wait_procs(left, timeout=FAREWELL)
 
 
 def _next() -> int:

@@ -29,7 +29,7 @@ from docket_supervisor.metrics_files import MetricsFiles
 from docket_supervisor.phases import ALIVE, SERVING, STARTING, Action, Event, Phase, after
 from docket_supervisor.premises import Premises
 from docket_supervisor.publishing import PERIOD, Publisher
-from docket_supervisor.reaping import reap
+from docket_supervisor.reaping import farewell, reap
 from docket_supervisor.reliefs import Reliefs
 from docket_supervisor.rolling import Roll
 from docket_supervisor.servers import Server, hold_server
@@ -198,6 +198,8 @@ class Supervisor:
         self._inherited.metrics.close()
         if self._server is not None:
             self._server.release()
+        if os.getpid() == 1:
+            farewell()
 
     def _publish(self) -> None:
         self._publisher.publish(

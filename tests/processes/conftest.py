@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,9 @@ def supervise(
     """Starts a supervisor with these options and variables; waits until its workers are ready, unless told not to."""
     started: list[Supervisor] = []
 
-    def start(*options: str, ready: bool = True, **variables: str) -> Supervisor:
+    def start(*options: str, ready: bool = True, **more: Any) -> Supervisor:
         log = tmp_path / f"log-{len(started)}"
-        started.append(Supervisor(url, docket_name, evidence, log, *options, **variables))
+        started.append(Supervisor(url, docket_name, evidence, log, *options, **more))
         if ready:
             started[-1].ready()
         return started[-1]

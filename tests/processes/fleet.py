@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,16 @@ class Supervisor:
     """`docket-supervise` in a process of its own."""
 
     def __init__(
-        self, url: str, docket: str, evidence: Evidence, log: Path, *options: str, **variables: str
+        self,
+        url: str,
+        docket: str,
+        evidence: Evidence,
+        log: Path,
+        *options: str,
+        through: Sequence[str] = (),
+        **variables: str,
     ) -> None:
+        """`through` is a program that runs another one."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOCKET_")}
         self.log_path = log
         self.environment = {
@@ -68,7 +77,7 @@ class Supervisor:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "docket_supervisor"),
+                    *(*through, sys.executable, "-m", "docket_supervisor"),
                     *("--url", url, "--docket", docket, "--log-level", "DEBUG", "--log-format", "plain"),
                     *("--tasks", "tests.processes.evidence:tasks", "--app-dir", str(ROOT)),
                     *options,

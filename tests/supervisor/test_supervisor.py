@@ -39,12 +39,16 @@ def test_a_service_starts_and_leaves_cleanly_at_a_term(start: Start, preload: bo
     service = start(processes=3, preload=preload)
     pids = service.ready(3)
     service.logged("all workers are ready: 3")
-    titles = sorted(" ".join(child.cmdline()).strip() for child in service.children())
-    assert titles == [
+    expected = [
         "docket: steward stand-in",
         *(["docket: template stand-in"] if preload else []),
         *(f"docket: worker stand-in [{slot}] gen 1 busy 0+0/10" for slot in range(3)),
     ]
+
+    def titles() -> list[str]:
+        return sorted(" ".join(child.cmdline()).strip() for child in service.children())
+
+    eventually(lambda: titles() == expected, f"{titles()}")
     service.signal(signal.SIGTERM)
     assert service.ends() == 0
     assert all(gone(pid) for pid in pids)
