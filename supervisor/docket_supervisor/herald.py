@@ -40,6 +40,11 @@ class Herald:
             self._socket.close()
             self._socket = None
 
+    @property
+    def heard(self) -> bool:
+        """There is a systemd that has started us and listens."""
+        return self._socket is not None
+
     # Moments
 
     def ready(self) -> None:

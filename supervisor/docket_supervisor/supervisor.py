@@ -26,6 +26,7 @@ from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.listening import CannotListen, Entrance
 from docket_supervisor.messages import ImportFailed, Message
 from docket_supervisor.metrics_files import MetricsFiles
+from docket_supervisor.patience import granted
 from docket_supervisor.phases import ALIVE, SERVING, STARTING, Action, Event, Phase, after
 from docket_supervisor.premises import Premises
 from docket_supervisor.publishing import PERIOD, Publisher
@@ -168,6 +169,7 @@ class Supervisor:
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
         self._selector.register(self._inherited.notices, selectors.EVENT_READ, self._noticed)
         self._premises.open(self._selector)
+        self._compare_patience()
         self._server = hold_server(settings.docket.url)
         self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
@@ -182,6 +184,18 @@ class Supervisor:
         return TemplateHiring(
             self._inherited, self._ours, self._crew.hired, self._watch, self._import_failed, numbers
         )
+
+    def _compare_patience(self) -> None:
+        """What was said with `--stop-timeout` has been checked; what the unit says is found out here."""
+        ours, theirs = self._settings.longest_stop, None
+        if self._herald.heard and self._settings.stop_timeout is None:
+            theirs = granted()
+        if theirs is not None and theirs <= ours:
+            logger.warning(
+                "systemd's patience (TimeoutStopSec=%s) should be above ours (%s), or a stop may be cut short",
+                describe(theirs),
+                describe(ours),
+            )
 
     def _end(self, code: ExitCode) -> None:
         self._sources.dismiss()

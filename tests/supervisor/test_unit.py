@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from docket_runtime.settings import WorkerSettings
 from docket_supervisor import credentials
 from docket_supervisor.settings import SupervisorSettings
 from docket_supervisor.unit import unit
-from tests.supervisor.service import source_path
+from tests.supervisor.service import ROOT, source_path
 
 Print = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -124,6 +125,48 @@ def test_systemd_accepts_it(name: str, tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", str(path)], capture_output=True, text=True, timeout=60
     )
     assert (verdict.returncode, verdict.stderr) == (0, "")
+
+
+DEPLOY = ROOT / "supervisor" / "deploy"
+
+
+def example(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(sys, "argv", ["/opt/shop/.venv/bin/docket-supervise"])
+    monkeypatch.chdir("/")
+    options = ["--docket", "shop", "--tasks", "shop.tasks:tasks", "--processes", "4"]
+    return unit(settings("shop"), options).replace("WorkingDirectory=/\n", "WorkingDirectory=/opt/shop\n")
+
+
+def test_the_example_is_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (DEPLOY / "docket-shop.service").read_text() == example(monkeypatch)
+
+
+def test_the_patience_of_the_examples_is_nested() -> None:
+    """Read as text: the reasons beside the lines are not to be lost in a parser."""
+    kubernetes = (DEPLOY / "kubernetes.yaml").read_text()
+    container = (DEPLOY / "Containerfile").read_text()
+    for text, granted in (
+        (kubernetes, int(re.findall(r"^ +terminationGracePeriodSeconds: (\d+)$", kubernetes, re.M)[0])),
+        (container, 10),
+    ):
+        drain, stop = (
+            int(re.findall(rf"{name}(?:, value: |=)(\d+)s", text)[0])
+            for name in ("DOCKET_DRAIN_TIMEOUT", "DOCKET_STOP_TIMEOUT")
+        )
+        assert stop <= granted
+        settings(drain=drain, stop_timeout=timedelta(seconds=stop))
+
+
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "Containerfile", "docket-shop.service"])
+def test_the_examples_use_options_that_exist(name: str) -> None:
+    text = (DEPLOY / name).read_text()
+    known = source_of("options") + source_of("commands")
+    used = set(re.findall(r"\bDOCKET_[A-Z_]+\b", text))
+    assert used and [variable for variable in used if variable not in known] == []
+
+
+def source_of(module: str) -> str:
+    return (ROOT / "supervisor" / "docket_supervisor" / f"{module}.py").read_text()
 
 
 def test_the_url_may_be_a_credential(printed: Print, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
