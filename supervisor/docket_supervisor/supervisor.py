@@ -216,9 +216,14 @@ class Supervisor:
             farewell()
 
     def _publish(self) -> None:
+        bulletin = self._inherited.board.bulletin
+        before = bulletin.complete
         self._publisher.publish(
             self._phase, self._sources.current.generation, self._sources.pids(), self._stewardship.pids()
         )
+        if bulletin.complete and not before:
+            logger.info("the start is complete after %.2fs", clock.monotonic() - self._started_at)
+            self._herald.ready()
 
     def _ours(self) -> Iterable[Closeable]:
         """What a forked child must not keep open."""

@@ -31,7 +31,7 @@ def supervise(
     """Starts a supervisor with these options and variables; waits until its workers are ready, unless told not to."""
     started: list[Supervisor] = []
 
-    def start(*options: str, ready: bool = True, **more: Any) -> Supervisor:
+    def start(*options: str, ready: bool = True, url: str = url, **more: Any) -> Supervisor:
         log = tmp_path / f"log-{len(started)}"
         started.append(Supervisor(url, docket_name, evidence, log, *options, **more))
         if ready:

@@ -78,7 +78,8 @@ class Supervisor:
             self.process = subprocess.Popen(
                 [
                     *(*through, sys.executable, "-m", "docket_supervisor"),
-                    *("--url", url, "--docket", docket, "--log-level", "DEBUG", "--log-format", "plain"),
+                    *(("--url", url) if url else ()),
+                    *("--docket", docket, "--log-level", "DEBUG", "--log-format", "plain"),
                     *("--tasks", "tests.processes.evidence:tasks", "--app-dir", str(ROOT)),
                     *options,
                 ],
