@@ -144,7 +144,9 @@ class Supervisor:
             self._premises.claim()
         except (Taken, ValueError) as error:
             logger.error("%s", error)
-            return ExitCode.TAKEN if isinstance(error, Taken) else ExitCode.USAGE
+            code = ExitCode.TAKEN if isinstance(error, Taken) else ExitCode.USAGE
+            self._premises.release(code)
+            return code
         try:
             address = self._inherited.entrance.open()
         except CannotListen as error:
