@@ -97,6 +97,11 @@ def scale(
     _ask(Wanted(socket, docket, pid), "scale", wait=wait, to=to)
 
 
+def reload(socket: Socket = None, docket: Docket = None, pid: Pid = None, wait: Wait = False) -> None:
+    """Replace the workers one by one by some with the new code. With --wait: until that is done, or was undone (1)."""
+    _ask(Wanted(socket, docket, pid), "reload", wait=wait)
+
+
 def stop(socket: Socket = None, docket: Docket = None, pid: Pid = None, wait: Wait = False) -> None:
     """Drain and leave, as TERM does. With --wait: until the supervisor is gone."""
     told = _ask(Wanted(socket, docket, pid), "stop", wait=wait)
@@ -104,7 +109,7 @@ def stop(socket: Socket = None, docket: Docket = None, pid: Pid = None, wait: Wa
         outlast(told["pid"])
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (status, top, quiet, resume, scale, stop)
+COMMANDS: tuple[Callable[..., None], ...] = (status, top, quiet, resume, scale, reload, stop)
 
 
 def add_to(app: typer.Typer) -> None:

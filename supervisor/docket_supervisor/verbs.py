@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from docket_supervisor.control import Accepted, Answer, Refused
 from docket_supervisor.crew import Crew
 from docket_supervisor.phases import ALIVE, Event, Phase, knows
+from docket_supervisor.rolling import Roll
 from docket_supervisor.sizing import Sizing
 
 
@@ -20,6 +21,8 @@ class Service(Protocol):
     def crew(self) -> Crew: ...
     @property
     def sizing(self) -> Sizing: ...
+    @property
+    def roll(self) -> Roll: ...
     def happened(self, event: Event) -> None: ...
     def status(self) -> dict[str, Any]: ...
 
@@ -34,6 +37,7 @@ class Verbs:
             "quiet": self._quiet,
             "resume": self._resume,
             "scale": self._scale,
+            "reload": self._reload,
             "stop": self._stop,
         }
 
@@ -47,10 +51,10 @@ class Verbs:
         return Accepted({"status": self._service.status()})
 
     def _quiet(self, request: Mapping[str, Any]) -> Answer:
-        return self._happen(Event.TSTP, lambda crew: crew.claims_nothing)
+        return self._happen(Event.TSTP, self._until(lambda crew: crew.claims_nothing))
 
     def _resume(self, request: Mapping[str, Any]) -> Answer:
-        return self._happen(Event.CONT, lambda crew: crew.nobody_is_quiet)
+        return self._happen(Event.CONT, self._until(lambda crew: crew.nobody_is_quiet))
 
     def _scale(self, request: Mapping[str, Any]) -> Answer:
         wanted = request.get("to")
@@ -65,6 +69,18 @@ class Verbs:
             return Refused(problem)
         return Accepted(done=self._until(lambda crew: crew.wanted != wanted or crew.complete))
 
+    def _reload(self, request: Mapping[str, Any]) -> Answer:
+        roll = self._service.roll
+        ended = roll.ended
+
+        def done() -> str | None:
+            if self._service.phase not in ALIVE:
+                return self._not_now().reason
+            # One that went on already is followed by ours, so the last word counts.
+            return roll.problem if roll.ended > ended and not roll.going else None
+
+        return self._happen(Event.HUP, done)
+
     def _stop(self, request: Mapping[str, Any]) -> Answer:
         """Asked for again, it changes nothing: only signals shorten a drain."""
         if self._service.phase in ALIVE:
@@ -72,16 +88,16 @@ class Verbs:
         # Who waits is told when the service is gone.
         return Accepted(done=lambda: None)
 
-    def _happen(self, event: Event, reached: Callable[[Crew], bool]) -> Answer:
+    def _happen(self, event: Event, done: Callable[[], str | None]) -> Answer:
         if not knows(self._service.phase, event):
             return self._not_now()
         self._service.happened(event)
-        return Accepted(done=self._until(reached))
+        return Accepted(done=done)
 
     def _until(self, reached: Callable[[Crew], bool]) -> Callable[[], str | None]:
         def done() -> str | None:
             if self._service.phase not in ALIVE:
-                return f"the service is {_in_words(self._service.phase)}"
+                return self._not_now().reason
             return "" if reached(self._service.crew) else None
 
         return done

@@ -126,7 +126,8 @@ class Supervisor:
             [sys.executable, "-m", "docket_supervisor", *command],
             capture_output=True,
             text=True,
-            env={**self.environment, "COLUMNS": "200"},
+            # Other people's supervisors may have their sockets among the temporary files.
+            env={**self.environment, "COLUMNS": "200", "TMPDIR": str(self.log_path.parent)},
             timeout=PATIENCE,
         )
 

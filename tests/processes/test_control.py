@@ -8,6 +8,7 @@ import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,85 @@ def test_quiet_and_resume(docket: Docket, supervise: Supervise, evidence: Eviden
     assert evidence.began("later") == []
     assert supervisor.told("resume", "--wait").returncode == 0
     later.get_result()
+    assert supervisor.stop() == 0
+
+
+def test_reload_returns_on_acceptance_and_with_wait_when_the_new_code_is_in_service_or_was_undone(
+    supervise: Supervise, tmp_path: Path
+) -> None:
+    app = tmp_path / "rolled_app.py"
+    app.write_text("tasks = [print]\n")
+    supervisor = supervise(
+        *("--processes", "2", "--canary", "100ms"),
+        *("--app-dir", str(tmp_path), "--tasks", "rolled_app:tasks"),
+    )
+    before = set(supervisor.titled("worker"))
+    assert supervisor.told("reload", "--wait").returncode == 0
+    assert not before & set(supervisor.titled("worker"))
+    assert all(" gen 2 " in title for title in supervisor.titles("worker"))
+    app.write_text("raise RuntimeError('broken')\n")
+    assert supervisor.told("reload").returncode == 0
+    undone = supervisor.told("reload", "--wait")
+    assert undone.returncode == 1 and "RuntimeError: broken" in supervisor.log()
+    assert json.loads(supervisor.told("status", "--json").stdout)["supervisor"]["generation"] == 2
+    assert supervisor.stop() == 0
+
+
+def test_scale_is_refused_while_a_reload_goes_on(supervise: Supervise) -> None:
+    supervisor = supervise("--processes", "1", "--canary", "20s")
+    assert supervisor.told("reload").returncode == 0
+    refused = supervisor.told("scale", "2")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "docket-supervise: a rolling restart is going on\n",
+    )
+    assert supervisor.stop() == 0
+
+
+def test_status_tells_what_runs_where(
+    docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
+) -> None:
+    supervisor = supervise("--processes", "2", "--concurrency", "3", "--threads", "2")
+    go = tmp_path / "go"
+    docket.add(does.wait_for, key="on-the-loop")(str(go))
+    docket.add(does.wait_for_sync, key="in-a-thread")(str(go))
+    pids = {evidence.running_in("on-the-loop"), evidence.running_in("in-a-thread")}
+    status = json.loads(supervisor.told("status", "--json").stdout)
+    assert status["supervisor"]["pid"] == supervisor.pid and status["supervisor"]["phase"] == "running"
+    assert [status["steward"]["pid"]] == supervisor.titled("steward")
+    assert [status["template"]["pid"]] == supervisor.titled("template")
+    assert status["template"]["modules"] == ["tests.processes.evidence"]
+    assert {slot["pid"] for slot in status["slots"]} == set(supervisor.titled("worker")) >= pids
+    assert [(slot["slot"], slot["state"]) for slot in status["slots"]] == [(0, "working"), (1, "working")]
+    assert {(slot["concurrency"], slot["threads"]) for slot in status["slots"]} == {(3, 2)}
+    running = {each["key"]: each for slot in status["slots"] for each in slot["running"]}
+    assert running["on-the-loop"]["where"] == "loop" and running["in-a-thread"]["where"] == "thread"
+    assert running["on-the-loop"]["task"] == "wait_for" and running["on-the-loop"]["age_s"] < 15
+    assert all(slot["private_bytes"] > 1_000_000 and slot["last_death"] is None for slot in status["slots"])
+    shown = supervisor.told("status").stdout
+    assert "on-the-loop (wait_for)" in shown and "1 completed" not in shown
+    assert "docket " in supervisor.told("top").stdout
+    go.touch()
+    assert supervisor.stop() == 0
+
+
+def test_status_remembers_the_deaths_and_the_counts_of_workers_that_are_gone(
+    docket: Docket, supervise: Supervise, evidence: Evidence
+) -> None:
+    supervisor = supervise("--processes", "1")
+    docket.add(does.note, key="note")().get_result()
+    (pid,) = supervisor.titled("worker")
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: supervisor.titled("worker") not in ([], [pid]))
+
+    def told() -> dict[str, Any]:
+        return json.loads(supervisor.told("status", "--json").stdout)
+
+    eventually(lambda: told()["slots"][0]["state"] == "working")
+    (slot,) = told()["slots"]
+    assert slot["restarts"] == 1 and "SIGKILL" in slot["last_death"]["cause"]
+    assert told()["totals"] == {"started": 1, "completed": 1, "failed": 0, "redelivered": 0}
+    eventually(lambda: told()["queue"]["due"] == 0 and told()["queue"]["latency_s"] == 0)
     assert supervisor.stop() == 0
 
 
