@@ -15,6 +15,7 @@ from docket_runtime.settings import WorkerSettings
 from docket_supervisor import commands, credentials, options
 from docket_supervisor.check import check
 from docket_supervisor.codes import ExitCode, as_help
+from docket_supervisor.limits import Limits, parse_size
 from docket_supervisor.settings import SupervisorSettings, in_options, option
 from docket_supervisor.sizes import numbers
 from docket_supervisor.supervisor import Supervisor
@@ -53,6 +54,10 @@ def supervise(
     max_restarts: options.MaxRestarts = SupervisorSettings.max_restarts,
     restart_window: options.RestartWindow = _shown(SupervisorSettings.restart_window),
     canary: options.Canary = _shown(SupervisorSettings.canary),
+    max_tasks: options.MaxTasks = Limits.max_tasks,
+    max_memory: options.MaxMemory = None,
+    max_age: options.MaxAge = None,
+    recycle_jitter: options.RecycleJitter = Limits.jitter,
     preload: options.Preload = SupervisorSettings.preload,
     strict_fork: options.StrictFork = SupervisorSettings.strict_fork,
     health_port: options.HealthPort = SupervisorSettings.health_port,
@@ -163,6 +168,12 @@ def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
         max_restarts=given["max_restarts"],
         restart_window=_duration(given, "restart_window"),
         canary=_duration(given, "canary"),
+        limits=Limits(
+            max_tasks=given["max_tasks"],
+            max_memory=_size(given, "max_memory"),
+            max_age=None if given["max_age"] is None else _duration(given, "max_age"),
+            jitter=given["recycle_jitter"],
+        ),
         preload=given["preload"],
         strict_fork=given["strict_fork"],
         health_port=given["health_port"],
@@ -177,6 +188,13 @@ def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
 def _duration(given: Mapping[str, Any], name: str) -> timedelta:
     try:
         return parse(given[name])
+    except ValueError as error:
+        raise ValueError(f"{option(name)}: {error}") from None
+
+
+def _size(given: Mapping[str, Any], name: str) -> int | None:
+    try:
+        return None if given[name] is None else parse_size(given[name])
     except ValueError as error:
         raise ValueError(f"{option(name)}: {error}") from None
 

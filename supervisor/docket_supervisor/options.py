@@ -147,6 +147,41 @@ Canary = Annotated[
         metavar="DURATION",
     ),
 ]
+MaxTasks = Annotated[
+    int | None,
+    _option(
+        "DOCKET_MAX_TASKS",
+        "Executions after which a worker is replaced by a new one.",
+        metavar="N",
+        show_default="no limit",
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    _option(
+        "DOCKET_MAX_MEMORY",
+        "Private memory above which a worker is replaced, seen twice within some seconds; K, M, G are binary.",
+        metavar="SIZE",
+        show_default="no limit",
+    ),
+]
+MaxAge = Annotated[
+    str | None,
+    _option(
+        "DOCKET_MAX_AGE",
+        "Age at which a worker is replaced by a new one.",
+        metavar="DURATION",
+        show_default="no limit",
+    ),
+]
+RecycleJitter = Annotated[
+    float,
+    _option(
+        "DOCKET_RECYCLE_JITTER",
+        "Fraction by which these three limits are lowered at random, for each worker anew.",
+        metavar="FRACTION",
+    ),
+]
 Preload = Annotated[
     bool,
     _option("DOCKET_PRELOAD", "Import the task modules once and fork workers from there, or in each worker."),

@@ -10,6 +10,7 @@ from docket.durations import describe
 from docket.logs import LogFormat, LogLevel, checked_format, checked_level, default_format
 from docket.settings import DocketSettings
 from docket_runtime.settings import WorkerSettings
+from docket_supervisor.limits import Limits
 from docket_supervisor.sizes import processors
 
 RESERVED_SECONDS = 3.0
@@ -45,6 +46,7 @@ class SupervisorSettings:
     max_restarts: int = 5
     restart_window: timedelta = timedelta(seconds=60)
     canary: timedelta = timedelta(seconds=5)
+    limits: Limits = field(default_factory=Limits)
     preload: bool = True
     strict_fork: bool = False
     health_port: int | None = None

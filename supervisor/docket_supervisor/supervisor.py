@@ -31,6 +31,7 @@ from docket_supervisor.phases import ALIVE, SERVING, STARTING, Action, Event, Ph
 from docket_supervisor.premises import Premises
 from docket_supervisor.publishing import PERIOD, Publisher
 from docket_supervisor.reaping import farewell, reap
+from docket_supervisor.recycling import Recycling
 from docket_supervisor.reliefs import Reliefs
 from docket_supervisor.rolling import Roll
 from docket_supervisor.servers import Server, hold_server
@@ -105,11 +106,13 @@ class Supervisor:
         self._premises = Premises(settings, Verbs(self).obey)
         self._herald = Herald(lambda: self._crew.standing)
         self._sources = Sources(self._source)
+        reliefs = Reliefs(self._crew)
+        self._recycling = Recycling(settings.limits, self._crew, self._sources, reliefs)
         self._roll = Roll(
             settings,
             self._crew,
             self._sources,
-            Reliefs(self._crew),
+            reliefs,
             began=self._reloading,
             ended=self._herald.reloaded,
         )
@@ -330,7 +333,7 @@ class Supervisor:
             ),
         )
         if self._phase in SERVING:
-            wake_at = min(wake_at, self._roll.turn(now))
+            wake_at = min(wake_at, self._roll.turn(now), self._recycling.turn(now, rolling=self._roll.going))
         if self._phase in STARTING:
             wake_at = min(wake_at, self._starting(now))
         elif self._phase is Phase.CLOSING:
