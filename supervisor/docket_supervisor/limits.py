@@ -57,7 +57,7 @@ class Limits:
 
     @property
     def any(self) -> bool:
-        return not self.max_tasks is self.max_memory is self.max_age is None
+        return (self.max_tasks, self.max_memory, self.max_age) != (None, None, None)
 
 
 class Lifespan:

@@ -142,7 +142,17 @@ async def count(key: str = TaskKey()) -> None:
         pass
 
 
+held: list[bytearray] = []
+
+
+def hold_memory(megabytes: int, key: str = TaskKey()) -> None:
+    """For as long as the process lives."""
+    with running(key):
+        held.append(bytearray(b"x" * (megabytes << 20)))
+
+
 tasks = [
+    hold_memory,
     count,
     three_at_once,
     one_at_once,

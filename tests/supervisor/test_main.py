@@ -33,6 +33,10 @@ OPTIONS = {
     "--max-restarts": "DOCKET_MAX_RESTARTS",
     "--restart-window": "DOCKET_RESTART_WINDOW",
     "--canary": "DOCKET_CANARY",
+    "--max-tasks": "DOCKET_MAX_TASKS",
+    "--max-memory": "DOCKET_MAX_MEMORY",
+    "--max-age": "DOCKET_MAX_AGE",
+    "--recycle-jitter": "DOCKET_RECYCLE_JITTER",
     "--preload": "DOCKET_PRELOAD",
     "--strict-fork": "DOCKET_STRICT_FORK",
     "--health-port": "DOCKET_HEALTH_PORT",
@@ -75,7 +79,7 @@ def test_help_explains_every_option_its_variable_and_every_exit_code(run: Run) -
 
 
 def test_options_that_are_not_built_do_not_exist(run: Run) -> None:
-    told = run("--max-memory", "160M")
+    told = run("--max-requests", "160")
     assert told.returncode == 2 and "No such option" in told.stderr
 
 
@@ -90,6 +94,11 @@ def test_options_that_are_not_built_do_not_exist(run: Run) -> None:
         (["--concurrency", "0"], "expected --concurrency to be at least 1, got 0"),
         (["--drain-timeout", "soon"], "--drain-timeout: expected a duration such as 30s"),
         (["--boot-timeout", "0"], "expected --boot-timeout to be above zero, got 0s"),
+        (["--max-tasks", "0"], "expected --max-tasks to be at least 1, got 0"),
+        (["--max-memory", "much"], "--max-memory: expected a size such as 160M or 1G, got 'much'"),
+        (["--max-memory", "160"], "expected --max-memory to be at least 1M, got 160"),
+        (["--max-age", "0"], "expected --max-age to be above zero, got 0s"),
+        (["--recycle-jitter", "2"], "expected --recycle-jitter to be at least 0 and below 1, got 2"),
         (["--canary", "soon"], "--canary: expected a duration such as 30s"),
         (["--tasks", "shop"], "expected --tasks as module:collection, got 'shop'"),
         (["--docket", ""], "expected the docket's name"),
