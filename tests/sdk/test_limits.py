@@ -471,9 +471,10 @@ async def test_a_client_that_has_never_seen_the_task_is_bound_by_its_limits(dock
     gate = Gate()
     docket.register(limited(gate), names=["hold"])
     async with running(docket):
-        keys = [(await stranger.add("hold")(str(number))).key for number in range(4)]
+        await stranger.add("hold")("0")
         await gate.has_begun()
-        await until_waiting(docket, "hold", *keys[1:])
+        keys = [(await stranger.add("hold")(str(number))).key for number in range(1, 4)]
+        await until_waiting(docket, "hold", *keys)
         gate.open.set()
         await until(lambda: len(gate.log) == 8)
     assert gate.most_inside == 1

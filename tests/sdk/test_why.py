@@ -11,7 +11,8 @@ import pytest
 from docket import ConcurrencyLimit, ConcurrencyStrategy, Docket, Execution, RateLimit, Retry
 from docket.store import scripts
 from docket.sync import Docket as BlockingDocket
-from tests.runtime.support import Gate, now, running, soon, until, work_off
+from docket_runtime.surroundings import Surroundings
+from tests.runtime.support import Gate, Watched, now, running, soon, until, work_off
 
 HOUR = timedelta(hours=1)
 NOBODY = "no worker is alive"
@@ -250,11 +251,11 @@ async def test_it_is_suspected(docket: Docket):
     gate = Gate()
     docket.register(gate, names=["gate"])
     keys = docket.keys
-    async with running(docket) as worker:
+    async with running(docket, surroundings=Surroundings(board=Watched(), suspects=False)) as worker:
         await docket.add("gate", key="k")()
         await gate.has_begun()
         async with docket.redis() as redis:
-            entry = await redis.hget(keys.runs("k"), "entry")
+            entry: Any = await redis.hget(keys.runs("k"), "entry")
         await docket.store.ask(
             scripts.hand_over(keys, worker.worker_id, "killed", max_crashes=3, begun=[entry.decode()])
         )

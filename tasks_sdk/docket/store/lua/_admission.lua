@@ -23,8 +23,9 @@ local function most_of(limit)
   return maximums[limit[2]] or maximums[limit[5]] or limit[3]
 end
 
--- In line by priority, then in the order of arrival; who replaces others is before them all. Another attempt arrives
--- where the first one did.
+-- In line by priority, then in the order of arrival; who replaces others is before them all. Who is due at once arrives when
+-- it is added, so its generation is its ticket; who is due later takes one when its time has come, and another attempt keeps
+-- what the first one had.
 local function place_of(ticket, priority, first)
   return (first and -10 or rank[priority or "d"] or 1) * ranks + tonumber(ticket)
 end
@@ -170,13 +171,14 @@ end
 local function make_room(limit)
   local oldest_first = {}
   for _, key in ipairs(redis.call("SMEMBERS", concurrency .. limit[2])) do
-    local r = redis.call("HMGET", runs .. key, "state", "busy", "ticket")
+    local r = redis.call("HMGET", runs .. key, "state", "busy", "ticket", "generation")
     if not r[2] and (r[1] == "running" or r[1] == "queued") then
-      oldest_first[#oldest_first + 1] = { tonumber(r[3] or 0), key }
+      oldest_first[#oldest_first + 1] = { tonumber(r[3] or r[4]), key }
     end
   end
   for _, key in ipairs(redis.call("ZRANGEBYSCORE", waiting_lines.c .. limit[2], "-inf", "(0")) do
-    oldest_first[#oldest_first + 1] = { tonumber(redis.call("HGET", runs .. key, "ticket") or 0), key }
+    local r = redis.call("HMGET", runs .. key, "ticket", "generation")
+    oldest_first[#oldest_first + 1] = { tonumber(r[1] or r[2]), key }
   end
   table.sort(oldest_first, function(a, b) return a[1] < b[1] end)
   for i = 1, #oldest_first - most_of(limit) + 1 do
@@ -195,7 +197,7 @@ end
 local function item_of(text, generation, ticket, priority, passed)
   local wanted = cjson.decode(text)
   return { text = text, wanted = wanted, generation = generation, passed = passed,
-    place = place_of(ticket, priority, first_replacing(wanted)) }
+    place = place_of(ticket or generation, priority, first_replacing(wanted)) }
 end
 
 -- → true: it holds all its permits. false: it waits, and `entry` has no meaning any more. A number: the limit that refuses
@@ -214,12 +216,7 @@ local function admit(key, entry, text, generation, priority)
     free_permits(key, r[3], entry)
     redis.call("HDEL", record, "permits")
   end
-  local ticket = r[1]
-  if not ticket then
-    ticket = int(redis.call("INCR", generations_key))
-    redis.call("HSET", record, "ticket", ticket)
-  end
-  local item = item_of(text, generation, ticket, priority, r[2])
+  local item = item_of(text, generation, r[1], priority, r[2])
   local refused, due = refusal(key, item)
   if refused and item.wanted[refused][4] == "replace" then
     make_room(item.wanted[refused])
@@ -240,15 +237,12 @@ end
 
 -- A call that would only be claimed to be put in a line goes there directly. → the line
 local function line_for(key, text, generation, priority)
-  local item = item_of(text, generation, "0", priority)
+  local item = item_of(text, generation, nil, priority)
   for _, limit in ipairs(item.wanted) do
     if not waits(limit) or limit[4] == "replace" then
       return false
     end
   end
-  local ticket = int(redis.call("INCR", generations_key))
-  redis.call("HSET", runs .. key, "ticket", ticket)
-  item.place = place_of(ticket, priority)
   local refused = refusal(key, item)
   if refused then
     wait_for(key, item, item.wanted[refused])
@@ -259,9 +253,6 @@ end
 -- Another attempt stands in line where it stood the first time, and not behind all that is due meanwhile. → whether it waits
 local function line_up_again(key, text, generation, priority)
   local r = redis.call("HMGET", runs .. key, "ticket", "passed")
-  if not r[1] then
-    return false  -- the next run of a perpetual task, which arrives anew
-  end
   local item = item_of(text, generation, r[1], priority, r[2])
   for _, limit in ipairs(item.wanted) do
     if limit[1] == "c" and waits(limit) then
@@ -277,7 +268,7 @@ local function ask_first(_, key, own)
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "waiting", "limits", "generation", "ticket", "priority", "passed", "crashes")
   local line = waiting_lines[string.sub(own, 1, 1)] .. string.sub(own, 3)
-  if r[1] ~= "queued" or r[2] ~= own or not (r[3] and r[5]) then
+  if r[1] ~= "queued" or r[2] ~= own or not r[3] then
     redis.call("ZREM", line, key)
     return 1
   end

@@ -39,13 +39,13 @@ local function stands_in_line(key, waiting)
   return redis.call("ZSCORE", waiting_lines[string.sub(waiting, 1, 1)] .. string.sub(waiting, 3), key)
 end
 
--- Calls `visit` with the name of every line that somebody may stand in.
+-- Calls `visit` with every line that somebody may stand in, and the limit that it belongs to.
 local function each_line(visit)
   for _, name in ipairs(redis.call("SMEMBERS", limits_key)) do
-    visit(waiting_lines.c .. name)
+    visit(waiting_lines.c .. name, "c", name)
   end
   for _, name in ipairs(redis.call("ZRANGE", alarms_key, 0, -1)) do
-    visit(waiting_lines.r .. name)
+    visit(waiting_lines.r .. name, "r", name)
   end
 end
 

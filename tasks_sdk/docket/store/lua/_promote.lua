@@ -13,6 +13,9 @@ local function promote_one(_, key)
   if r[10] ~= "0" and not was_held then
     announce(key, "queued", r[5], "null", "null", "null")
   end
+  if not was_held and (r[16] or is_limited(r[3])) then
+    redis.call("HSETNX", record, "ticket", int(redis.call("INCR", generations_key)))
+  end
   if r[12] and in_line(r[12]) then
     redis.call("SADD", deferred_key, key)
     redis.call("HSET", record, "state", "queued", "deferred", "1")

@@ -15,13 +15,13 @@ local function acknowledge_settled()
 end
 
 -- running → scheduled | queued: the key has another run before it, `delay_us` from now
-local function run_again(key, r, delay_us, generation)
+local function run_again(key, r, delay_us, generation, permits)
   local due_text = int(now_us + delay_us)
   local state = delay_us > 0 and "scheduled" or "queued"
   if delay_us > 0 then
     redis.call("ZADD", queue_key, due_text, key)
     redis.call("HSET", runs .. key, "state", state, "when_us", due_text)
-  elseif r[11] and line_up_again(key, r[11], generation, r[12]) then
+  elseif permits and line_up_again(key, permits, generation, r[12]) then
     redis.call("HSET", runs .. key, "when_us", due_text)
   else
     redis.call("HSET", runs .. key, "state", state, "when_us", due_text, "entry", put_in_line(r[12] or "d", key, generation))
@@ -44,7 +44,10 @@ local function retry(key, r, delay_us, counted)
   if r[8] then
     forget_progress(key)
   end
-  run_again(key, r, delay_us, r[7])
+  if r[11] and delay_us > 0 then
+    redis.call("HSETNX", runs .. key, "ticket", r[7])
+  end
+  run_again(key, r, delay_us, r[7], r[11])
 end
 
 -- the next run of a perpetual task: a generation with a clean record, and perhaps with other arguments

@@ -53,11 +53,12 @@ for _, key in ipairs(redis.call("SPOP", deferred_key, most)) do
   clear(key)
 end
 local still_waiting = 0
-each_line(function(line)
+each_line(function(line, kind, name)
   local waiting = redis.call("ZPOPMIN", line, most)
   for i = 1, #waiting, 2 do
     clear(waiting[i])
   end
+  freed[kind][name] = true
   still_waiting = still_waiting + redis.call("ZCARD", line)
 end)
 for _, rule in ipairs(redis.call("XRANGE", strikes_key, "-", "+")) do
