@@ -65,8 +65,9 @@ def _check(settings: SupervisorSettings) -> int:
             _say(f"Redis is not reachable: {problem}")
             return ExitCode.NO_REDIS
     _show_weight(settings)
+    many = f"{settings.min_processes} to {settings.most}" if settings.autoscale else str(settings.processes)
     print(
-        f"ok: docket {settings.docket.name}, {settings.processes} processes with {settings.worker.concurrency} slots "
+        f"ok: docket {settings.docket.name}, {many} processes with {settings.worker.concurrency} slots "
         f"each, tasks from {', '.join(settings.worker.tasks)}",
         file=sys.stderr,
     )

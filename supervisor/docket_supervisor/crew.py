@@ -197,6 +197,7 @@ class Crew:
         while len(self._slots) > wanted:
             self.retire(self._slots.pop())
         self.fill()
+        self._give_up_if_all_have()
 
     def fill(self) -> None:
         while len(self._slots) < self.wanted and not self._leaving:
@@ -376,6 +377,9 @@ class Crew:
     def _give_up(self, post: Post, restarts: int) -> None:
         post.sitting = Sitting.GIVEN_UP
         logger.error("giving up slot %d after %d restarts", post.number, restarts)
+        self._give_up_if_all_have()
+
+    def _give_up_if_all_have(self) -> None:
         if all(slot.sitting is Sitting.GIVEN_UP for slot in self._slots):
             self._happened(Event.GAVE_UP)
 

@@ -23,8 +23,14 @@ from docket_supervisor.unit import unit
 
 _EPILOG = (
     f"\b\nExit codes:\n{as_help()}\n\n"
-    "Signals: TERM or INT drains; a second one shortens the drain to 5 seconds; a third one stops immediately. "
-    "HUP reloads: the task modules are imported anew, and the workers are replaced one by one."
+    "\b\nSignals to the supervisor:\n"
+    "TERM, INT   drain; a second one shortens it to 5 seconds, a third one stops immediately\n"
+    "QUIT        stacks into the log, then an immediate stop\n"
+    "HUP         the task modules are imported anew, and the workers replaced one by one\n"
+    "USR1        stacks of every process into the log, and how the service stands\n"
+    "TTIN, TTOU  one process more, one less\n"
+    "TSTP, CONT  claim nothing more, and claim again\n\n"
+    "The commands have exit codes of their own: COMMAND --help."
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -39,6 +39,7 @@ from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
 from docket_supervisor.sizing import Sizing
 from docket_supervisor.sources import Sources
+from docket_supervisor.standing import standing
 from docket_supervisor.status import assemble
 from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
 from docket_supervisor.strays import Strays
@@ -104,7 +105,7 @@ class Supervisor:
             self._events.append,
         )
         self._premises = Premises(settings, Verbs(self).obey)
-        self._herald = Herald(lambda: self._crew.standing)
+        self._herald = Herald(self._standing)
         self._sources = Sources(self._source)
         reliefs = Reliefs(self._crew)
         self._recycling = Recycling(settings.limits, self._crew, self._sources, reliefs)
@@ -266,6 +267,9 @@ class Supervisor:
     def happened(self, event: Event) -> None:
         self._events.append(event)
 
+    def _standing(self) -> str:
+        return standing(self._crew, self._inherited.board.bulletin)
+
     def status(self) -> dict[str, Any]:
         return assemble(self._inherited.board, self._settings)
 
@@ -412,7 +416,7 @@ class Supervisor:
             case Action.ANNOUNCE:
                 logger.info("first worker is ready %.2fs after the start", now - self._started_at)
             case Action.DUMP:
-                logger.info("%s: %s", self._phase.name.lower().replace("_", ", "), self._crew.standing)
+                logger.info("%s: %s", self._phase.name.lower().replace("_", ", "), self._standing())
             case Action.GROW:
                 self._sizing.by(1)
             case Action.SHRINK:

@@ -52,7 +52,7 @@ def test_ready_when_all_workers_are_and_stopping_when_they_are_to_leave(
 ) -> None:
     supervisor = supervise("--processes", "3", **systemd.variables)
     (ready,) = eventually(lambda: systemd.heard("READY"))
-    assert ready["STATUS"].startswith("3 of 3 workers ready, busy 0+0/30")
+    assert ready["STATUS"].startswith("3 of 3 workers ready, busy 0+0/30, ")
     assert systemd.heard("EXTEND_TIMEOUT_USEC"), "while it was starting"
     assert supervisor.stop() == 0
     assert len(systemd.heard("STOPPING")) == 1 and len(systemd.heard("READY")) == 1

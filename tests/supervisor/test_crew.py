@@ -357,3 +357,14 @@ class TestResizing:
         assert scene.crew.relieve(1, scene.hiring)
         scene.crew.resize(1)
         assert failed == [(1, "its slot is gone")]
+
+    def test_when_all_slots_that_are_left_have_been_given_up_the_service_has(
+        self, processes: list[subprocess.Popen[bytes]]
+    ) -> None:
+        scene = Scene(max_restarts=0).assembled()
+        self.ready(scene, {1: processes[1].pid})
+        scene.crew.hired(0, 99_999_999)
+        scene.crew.died(Death(99_999_999, signal.SIGKILL))
+        assert Event.GAVE_UP not in scene.events
+        scene.crew.resize(1)
+        assert scene.events[-1] is Event.GAVE_UP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docket_supervisor.codes import MEANINGS
+from docket_supervisor.codes import MEANINGS, VERDICTS
 from tests.supervisor.service import ROOT, source_path
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -123,6 +124,25 @@ def test_a_check_that_passes_says_what_would_run(run: Run) -> None:
     assert (told.returncode, told.stdout) == (0, "")
     said = "ok: docket orders, 3 processes with 10 slots each, tasks from shop:tasks\n"
     assert told.stderr.startswith("memory of a worker") and told.stderr.endswith(f"\n{said}")
+
+
+def test_a_check_of_a_range_says_so(run: Run) -> None:
+    assert "2 to 8 processes" in run("--check", "--tasks", "shop:tasks", "--processes", "2..8").stderr
+
+
+def test_help_explains_every_signal(run: Run) -> None:
+    told = run("--help").stdout
+    for name in ("TERM", "INT", "QUIT", "HUP", "USR1", "TTIN", "TTOU", "TSTP", "CONT"):
+        assert name in told.partition("Signals to the supervisor:")[2]
+
+
+@pytest.mark.parametrize("command", ["status", "top", "quiet", "resume", "scale", "reload", "stop"])
+def test_help_of_every_command_has_its_exit_codes_and_variables(run: Run, command: str) -> None:
+    told = run(command, "--help").stdout
+    for code, meaning in VERDICTS.items():
+        assert f"{code.value} {meaning}" in told
+    options = re.findall(r"^ +(--[a-z-]+)", told, re.M)
+    assert len(options) - options.count("--help") == " ".join(told.split()).count("[env var: DOCKET_")
 
 
 def test_variables_stand_for_options_and_tasks_are_separated_by_commas(run: Run) -> None:
