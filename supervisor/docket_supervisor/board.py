@@ -18,7 +18,8 @@ from docket_supervisor.bulletin import Bulletin
 from docket_supervisor.tally import GOOD, TALLY_BYTES, Tallies, Tally
 
 PHASES = ("", "starting", "working", "quiet", "draining", "left")
-READY = frozenset({"working", "quiet", "draining"})
+READY = frozenset({"working", "quiet"})
+"""One that was told to leave while it was booting drains without ever having been ready."""
 
 _WORD = struct.Struct("@q")
 _INSTANT = struct.Struct("@d")

@@ -285,7 +285,7 @@ class Crew:
                     self._hire(post)
                 else:
                     wake_at = min(wake_at, post.rest_until)
-            elif post.sitting is Sitting.BOOTING and not post.killed:
+            elif post.sitting is Sitting.BOOTING and not (post.killed or post.seat.drain_at):
                 late_at = max(post.forked_at, booting_since) + limit
                 if now >= late_at:
                     logger.warning("%s was not ready within the boot timeout; killing it", post.title)

@@ -368,3 +368,17 @@ class TestResizing:
         assert Event.GAVE_UP not in scene.events
         scene.crew.resize(1)
         assert scene.events[-1] is Event.GAVE_UP
+
+
+def test_one_that_is_told_to_leave_before_it_is_ready_never_was(
+    processes: list[subprocess.Popen[bytes]],
+) -> None:
+    scene = Scene(processes=1).assembled()
+    scene.crew.hired(0, processes[0].pid)
+    scene.crew.drain(1e12)
+    scene.board.writer(0).phase("draining")
+    scene.crew.look()
+    assert scene.events == [] and not scene.crew.complete
+    # Nor is it late: it has a deadline of another kind.
+    assert scene.crew.turn(1e11, 0.0) == math.inf
+    assert processes[0].wait(5) == -signal.SIGTERM
