@@ -10,6 +10,9 @@ from docket import clock
 from docket.interruption import Interruption
 from docket.message import Claimed
 
+TIMEOUT_GRACE = 2.0
+"""Seconds that a body in a thread has to end after its time limit."""
+
 
 @dataclass(slots=True, eq=False)
 class Flight:
@@ -30,14 +33,28 @@ class Flight:
     in_thread: bool = False
     stopped: bool = False
     interrupted: bool = False
-    timed_out: bool = False
+    timed_out_at: float = 0.0
     interruption: Interruption | None = None
 
     def time_out(self) -> None:
         """The body has run longer than its task allows."""
         if not self.stopped and not self.interrupted:
-            self.timed_out = True
+            self.timed_out_at = clock.monotonic()
             self.stop()
+
+    @property
+    def timed_out(self) -> bool:
+        return bool(self.timed_out_at)
+
+    @property
+    def cannot_be_ended(self) -> bool:
+        """Its thread was told to end at its time limit, and did not; what it shields is waited for longer."""
+        return (
+            self.in_thread
+            and self.timed_out
+            and clock.monotonic() - self.timed_out_at >= TIMEOUT_GRACE
+            and not (self.interruption is not None and self.interruption.shielded)
+        )
 
     def stop(self) -> None:
         """The body is asked to end: an async one at its next await, a sync one by an exception in its thread."""

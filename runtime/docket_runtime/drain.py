@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("docket.worker")
 
+_LOOKING = 0.25
+"""Seconds between looks whether only those are left that cannot be ended."""
 _UNWINDING = 1.0
 """Seconds that an interrupted body has for its clean-up."""
 
@@ -76,6 +78,10 @@ class Drain:
             left = None if self._deadline is None else self._deadline - clock.monotonic()
             if left is not None and left <= 0:
                 return
+            if any(flight.timed_out_at for flight in self._worker.claims):
+                if all(flight.cannot_be_ended for flight in self._worker.claims):
+                    return  # they have had their time, and nobody else is waited for
+                left = _LOOKING if left is None else min(left, _LOOKING)
             emptied = asyncio.ensure_future(self._worker.claims.emptied.wait())
             sooner = asyncio.ensure_future(self._sooner.wait())
             await asyncio.wait((emptied, sooner), timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -84,14 +90,17 @@ class Drain:
 
     async def _interrupt(self) -> None:
         self.passed_deadline = True
-        _LOG.warning(
-            "the drain's time is up: %d executions are interrupted and handed back", len(self._worker.claims)
-        )
-        for flight in self._worker.claims:
+        interrupted = [flight for flight in self._worker.claims if not flight.timed_out]
+        if interrupted:
+            _LOG.warning(
+                "the drain's time is up: %d executions are interrupted and handed back", len(interrupted)
+            )
+        for flight in interrupted:
             flight.interrupted = True
             flight.stop()
-        with anyio.move_on_after(_UNWINDING):
-            await self._worker.claims.emptied.wait()
+        if not all(flight.cannot_be_ended for flight in self._worker.claims):
+            with anyio.move_on_after(_UNWINDING):
+                await self._worker.claims.emptied.wait()
         self.left_in_threads = len(self._worker.claims)
         for flight in self._worker.claims:
             _LOG.warning(

@@ -26,6 +26,8 @@ def dump_on_request(file: int = STANDARD_ERROR) -> None:
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(faulthandler, "register"):
         return
+    # Inherited from a process that we were forked from, it would be taken for installed here as well.
+    faulthandler.unregister(signal.SIGUSR1)
     faulthandler.enable(file=file, all_threads=True)
     signal.signal(signal.SIGUSR1, lambda number, frame: _write_tasks(file))
     # Chained to the handler just installed: first the threads, then the tasks.

@@ -17,8 +17,8 @@ from docket import clock
 from docket_supervisor.bulletin import Bulletin
 from docket_supervisor.tally import GOOD, TALLY_BYTES, Tallies, Tally
 
-PHASES = ("", "starting", "working", "quiet", "draining", "left")
-READY = frozenset({"working", "quiet"})
+PHASES = ("", "starting", "working", "quiet", "draining", "left", "parked")
+READY = frozenset({"working", "quiet", "parked"})
 """One that was told to leave while it was booting drains without ever having been ready."""
 
 _WORD = struct.Struct("@q")
@@ -32,7 +32,16 @@ _LIMIT = struct.Struct("@ddqq")
 _PITCH = _CELL.size + _LIMIT.size
 _VERBS = ("failed", "retry", "perpetuate")
 
-_PID, _FORKED_AT, _DRAIN_AT, _QUIET, _STOOD_DOWN_AT, _OVERDUE = 0, 8, 16, 24, 32, 40
+_PID, _FORKED_AT, _DRAIN_AT, _QUIET, _STOOD_DOWN_AT, _OVERDUE, _EVACUATING, _ASSIGNED = (
+    0,
+    8,
+    16,
+    24,
+    32,
+    40,
+    41,
+    48,
+)
 _VOUCHED_AT, _VOUCHED_PID = 64, 72
 # Apart from the parent's and the steward's fields, so that no cache line has two writers.
 _PHASE, _ENLISTED, _TICKED_AT, _TOTALS, _WORKER_ID = 128, 129, 136, 144, 176
@@ -107,6 +116,8 @@ class Writer:
 
     def __init__(self, memory: mmap.mmap, base: int, concurrency: int, tally: Tally) -> None:
         self._memory = memory
+        # One store each: `pack_into` clears the place before it writes, and a reader may look in between.
+        self._instants = memoryview(memory).cast("d")
         self._base = base
         self._tally = tally
         self._totals = memoryview(memory)[base + _TOTALS : base + _TOTALS + _COUNTERS.size].cast("q")
@@ -125,8 +136,8 @@ class Writer:
         self._memory[self._base + _PHASE] = PHASES.index(phase)
 
     def tick(self, lag: float = 0.0) -> None:
-        _INSTANT.pack_into(self._memory, self._base + _LAG, lag)
-        _INSTANT.pack_into(self._memory, self._base + _TICKED_AT, clock.monotonic())
+        self._instants[(self._base + _LAG) // 8] = lag
+        self._instants[(self._base + _TICKED_AT) // 8] = clock.monotonic()
 
     def began(self, place: int, entry: str, key: str, task: str, thread: bool) -> None:
         name = entry.encode()
@@ -134,14 +145,14 @@ class Writer:
             raise ValueError(f"expected an entry of at most {_ENTRY_BYTES} bytes, got {entry!r}")
         at = self._places[place]
         self._memory[at] = 0
-        _INSTANT.pack_into(self._memory, at + _CELL.size, 0.0)
+        self._instants[(at + _CELL.size) // 8] = 0.0
         _CELL.pack_into(self._memory, at, 0, thread, clock.monotonic(), name, _bytes(key), _bytes(task))
         self._memory[at] = 1
 
     def limited(self, place: int, deadline: float, allowed: float, verb: str, operand: int) -> None:
         at = self._places[place] + _CELL.size
         _LIMIT.pack_into(self._memory, at, 0.0, allowed, _VERBS.index(verb), operand)
-        _INSTANT.pack_into(self._memory, at, deadline)
+        self._instants[at // 8] = deadline
 
     def ended(self, place: int) -> None:
         self._memory[self._places[place]] = 0
@@ -180,6 +191,8 @@ class Seat:
 
     def __init__(self, memory: mmap.mmap, base: int, size: int, concurrency: int) -> None:
         self._memory = memory
+        # One store each: `pack_into` clears the place before it writes, and a reader may look in between.
+        self._instants = memoryview(memory).cast("d")
         self._base = base
         self._size = size
         self._places = range(base + _CELLS, base + _CELLS + concurrency * _PITCH, _PITCH)
@@ -190,7 +203,7 @@ class Seat:
 
     def taken(self, pid: int) -> None:
         _WORD.pack_into(self._memory, self._base + _PID, pid)
-        _INSTANT.pack_into(self._memory, self._base + _FORKED_AT, clock.monotonic())
+        self._set(_FORKED_AT, clock.monotonic())
 
     @property
     def pid(self) -> int:
@@ -206,7 +219,7 @@ class Seat:
 
     @drain_at.setter
     def drain_at(self, deadline: float) -> None:
-        _INSTANT.pack_into(self._memory, self._base + _DRAIN_AT, deadline)
+        self._set(_DRAIN_AT, deadline)
 
     @property
     def quiet(self) -> bool:
@@ -224,7 +237,26 @@ class Seat:
 
     @stood_down_at.setter
     def stood_down_at(self, instant: float) -> None:
-        _INSTANT.pack_into(self._memory, self._base + _STOOD_DOWN_AT, instant)
+        self._set(_STOOD_DOWN_AT, instant)
+
+    @property
+    def evacuating(self) -> bool:
+        """What it holds and has not begun is to be given to others."""
+        return bool(self._memory[self._base + _EVACUATING])
+
+    @evacuating.setter
+    def evacuating(self, is_so: bool) -> None:
+        self._memory[self._base + _EVACUATING] = is_so
+
+    @property
+    def assigned(self) -> int | None:
+        """The slot that a spare is to stand for from now on."""
+        slot = _WORD.unpack_from(self._memory, self._base + _ASSIGNED)[0]
+        return slot - 1 if slot else None
+
+    @assigned.setter
+    def assigned(self, slot: int) -> None:
+        _WORD.pack_into(self._memory, self._base + _ASSIGNED, slot + 1)
 
     @property
     def overdue(self) -> bool:
@@ -237,9 +269,9 @@ class Seat:
 
     def vouch(self, pid: int) -> None:
         """The steward has renewed the lease of this process. Named, since the seat may just have got another one."""
-        _INSTANT.pack_into(self._memory, self._base + _VOUCHED_AT, 0.0)
+        self._set(_VOUCHED_AT, 0.0)
         _WORD.pack_into(self._memory, self._base + _VOUCHED_PID, pid)
-        _INSTANT.pack_into(self._memory, self._base + _VOUCHED_AT, clock.monotonic())
+        self._set(_VOUCHED_AT, clock.monotonic())
 
     def vouched_at(self, pid: int) -> float:
         """When the steward last renewed the lease of this process; 0 if it never did."""
@@ -291,6 +323,9 @@ class Seat:
                     names = (_text(entry), _text(key), _text(task))
                     running.append(InFlight(*names, started_at, bool(thread), place, _limit(cell)))
         return running
+
+    def _set(self, field: int, instant: float) -> None:
+        self._instants[(self._base + field) // 8] = instant
 
     def _instant(self, field: int) -> float:
         return _INSTANT.unpack_from(self._memory, self._base + field)[0]

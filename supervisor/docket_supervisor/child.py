@@ -21,7 +21,9 @@ from docket_supervisor.listening import Entrance
 from docket_supervisor.loading import LoadFailed, load
 from docket_supervisor.messages import ImportFailed, PhaseChanged
 from docket_supervisor.metrics_files import MetricsFiles
+from docket_supervisor.parking import parked
 from docket_supervisor.settings import SupervisorSettings
+from docket_supervisor.spool import Spool
 
 RUN_WORKER = "docket_runtime.run:run_worker"
 
@@ -39,6 +41,7 @@ class Inheritance:
     board: Board
     lifeline: Lifeline
     notices: Notices
+    spool: Spool
     entrance: Entrance = field(default_factory=lambda: Entrance("", None))
     metrics: MetricsFiles = field(default_factory=MetricsFiles)
     run_worker: str = RUN_WORKER
@@ -59,8 +62,11 @@ class NoticedBoard(Writer):
 
 
 def be_worker(inherited: Inheritance, seat: int, slot: int, generation: int, *, quarantine: bool) -> int:
-    """Runs the worker of this seat, which stands for this slot; returns its exit code."""
+    """Runs the worker of this seat, which stands for this slot; returns its exit code. A negative slot: it is a spare,
+    and waits until there is one for it."""
     settings = inherited.settings
+    # At once: until then it looks like another of whatever it was forked from.
+    titled = _titled(settings, slot, generation, quarantine)
     if not _seated(inherited, inherited.board.seats[seat]):
         return ExitCode.CLEAN
     # A session of its own: the terminal's signals do not reach it, and what its tasks start can be told by it.
@@ -70,20 +76,38 @@ def be_worker(inherited: Inheritance, seat: int, slot: int, generation: int, *, 
     board.phase("starting")
     inherited.metrics.forget([seat])
     inherited.metrics.adopt(str(seat))
-    if quarantine:
-        titled = titles.quarantine(settings.docket.name)
-    else:
-        titled = titles.worker(settings.docket.name, slot, generation, settings.worker.concurrency)
+    # Early: a module that never ends importing is to be seen, too.
+    from docket_runtime.dumping import dump_on_request
+
+    inherited.spool.keep_only(seat)
+    dump_on_request(inherited.spool.file(seat))
     try:
         load(settings.worker.tasks, settings.app_dir)
     except LoadFailed as failure:
         inherited.notices.tell(ImportFailed(str(failure)))
         return ExitCode.IMPORT
+    if slot < 0 and not quarantine:
+        board.phase("parked")
+        assigned = parked(inherited.board.seats[seat], inherited.lifeline)
+        if assigned is None:
+            return ExitCode.CLEAN
+        board.phase("starting")
+        titled = _titled(settings, assigned, generation, quarantine)
     try:
         return _run(inherited, seat, board, titled, quarantine)
     finally:
         if inherited.lifeline.severed:
             _end_session()
+
+
+def _titled(
+    settings: SupervisorSettings, slot: int, generation: int, quarantine: bool
+) -> Callable[[int, int], None]:
+    if quarantine:
+        return titles.quarantine(settings.docket.name)
+    if slot < 0:
+        return titles.spare(settings.docket.name)
+    return titles.worker(settings.docket.name, slot, generation, settings.worker.concurrency)
 
 
 def _seated(inherited: Inheritance, seat: Seat) -> bool:
@@ -114,6 +138,7 @@ def _run(
         quarantine=quarantine,
         suspects=False,
         titled=titled,
+        stacks=inherited.spool.file(seat),
     )
     return resolve(inherited.run_worker)(inherited.settings.docket, worker, surroundings)
 
@@ -128,14 +153,16 @@ def _vouching(inherited: Inheritance, seat: Seat) -> Callable[[], bool]:
     """Whether the steward can be relied on: it has renewed this process's lease recently, and has a supervisor.
 
     Recently, because a steward can die, stop or lose Redis too; half a lease leaves the worker time to do it itself.
+    A worker that has just come has taken its lease itself: until the steward's first renewal it must not think that it
+    is alone, and hand over as a neighbour's what the steward is about to.
     """
-    pid = os.getpid()
+    pid, came_at = os.getpid(), clock.monotonic()
     recent = inherited.settings.worker.redelivery_timeout.total_seconds() / 2
 
     def vouched() -> bool:
         if inherited.lifeline.severed:
             return False
-        return clock.monotonic() - seat.vouched_at(pid) < recent
+        return clock.monotonic() - max(came_at, seat.vouched_at(pid)) < recent
 
     return vouched
 

@@ -6,20 +6,28 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
 from docket import clock
+from docket_supervisor.autopsy import Finding, examine
+from docket_supervisor.board import InFlight
 from docket_supervisor.child import Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
 from docket_supervisor.forking import UNFORKABLE_PAUSE
 from docket_supervisor.hiring import Hiring
+from docket_supervisor.messages import Late
 from docket_supervisor.obituaries import tell
+from docket_supervisor.oom import OutOfMemory
 from docket_supervisor.phases import Event
-from docket_supervisor.posts import Post, Role, Sitting
+from docket_supervisor.posts import Post, Role, Sentence, Sitting, Watch
 from docket_supervisor.restarts import LONGEST_DELAY, GiveUp, Life, Restart, Restarts
+
+OLD_NEWS = 5.0
+"""Seconds after which a kill for want of memory explains no death any more."""
+OUTLIVED = Sentence("drain-deadline", "it outlived its deadline")
 
 logger = logging.getLogger("docket.supervisor")
 
@@ -33,7 +41,7 @@ class Crew:
     def __init__(
         self,
         inherited: Inheritance,
-        hand_over: Callable[[str, str, list[str]], None],
+        hand_over: Callable[[str, str, list[str], list[Late]], None],
         count_suspects: Callable[[], None],
         happened: Callable[[Event], None],
     ) -> None:
@@ -50,6 +58,10 @@ class Crew:
         """A worker could not finish in time, and what it held was given back."""
         self.relief_failed: Callable[[Post, str], None] = lambda post, cause: None
         """Called when a worker that was to take over a slot has died before it did."""
+        self.dump_of: Callable[[int], str] = lambda seat: ""
+        """What the process in this seat wrote as it died, if it did."""
+        self._oom = OutOfMemory()
+        self._no_spare_until = self._forget_at = 0.0
         self._posts = [
             Post(number, seat, self._budget(), *self._place(number))
             for number, seat in enumerate(inherited.board.seats)
@@ -73,6 +85,10 @@ class Crew:
 
     def pids(self) -> list[int]:
         return [post.pid for post in self._posts if post.pid]
+
+    @property
+    def posts(self) -> tuple[Post, ...]:
+        return tuple(self._posts)
 
     @property
     def slots(self) -> tuple[Post, ...]:
@@ -167,7 +183,7 @@ class Crew:
     def _hire(self, post: Post) -> None:
         post.seat.vacate()
         post.seat.quiet = self._quiet
-        post.killed = False
+        post.killed, post.sentence, post.watch = False, None, Watch()
         post.rest_until = math.inf
         post.sitting = Sitting.HIRING
         if post.role is not Role.RELIEF or post.source is None:
@@ -238,7 +254,9 @@ class Crew:
         """Its worker drains and is not followed by another one; the seat is free once that has left."""
         post.role = Role.RETIRING
         if post.pid:
-            deadline = clock.monotonic() + (grace or self._settings.drain_timeout).total_seconds()
+            deadline = (
+                clock.monotonic() + (self._settings.drain_timeout if grace is None else grace).total_seconds()
+            )
             post.kill_at = deadline + self._settings.kill_margin.total_seconds()
             post.seat.drain_at = min(deadline, self._deadline)
             self._signal(post, signal.SIGTERM)
@@ -249,6 +267,52 @@ class Crew:
         post.role, post.slot, post.source = Role.FREE, -1, None
         post.sitting = Sitting.VACANT
         post.rest_until = post.kill_at = math.inf
+
+    # Spares
+
+    def keep_a_spare(self, now: float) -> None:
+        """One process waits, imported and idle, to take over a slot at once. It comes from where workers come from."""
+        if self._leaving or now < self._no_spare_until:
+            return
+        spare = next((post for post in self._posts if post.role is Role.SPARE), None)
+        if spare is not None:
+            if spare.source is not self._hiring:
+                self.retire(spare)
+            return
+        free = [post for post in self._posts if post.role is Role.FREE]
+        if len(free) > self._settings.surge and all(post.sitting is Sitting.READY for post in self._slots):
+            free[0].role, free[0].restarts = Role.SPARE, self._budget()
+            self._hire(free[0])
+
+    def replace(self, post: Post, sentence: Sentence, grace: timedelta) -> None:
+        """The worker drains within this grace, and is killed if it must be; its slot is somebody else's at once."""
+        post.sentence = sentence
+        if post.quarantine:
+            self.condemn(post, sentence)  # it has no neighbours
+        elif post.role is Role.WORKER and not self._leaving and (successor := self._successor(post.slot)):
+            self.hand_on(successor, grace)
+        else:
+            deadline = clock.monotonic() + grace.total_seconds()
+            post.kill_at = min(post.kill_at, deadline + self._settings.kill_margin.total_seconds())
+            post.seat.drain_at = min(deadline, post.seat.drain_at or math.inf)
+            self._signal(post, signal.SIGTERM)
+
+    def _successor(self, slot: int) -> Post | None:
+        """The spare, told to take this slot; failing that a new worker; None if there is no seat for one."""
+        spare = next((post for post in self._posts if post.role is Role.SPARE), None)
+        if spare is not None and spare.sitting is Sitting.READY and spare.source is self._hiring:
+            spare.slot, spare.restarts = slot, self._budget()
+            spare.sitting, spare.forked_at = Sitting.BOOTING, clock.monotonic()
+            spare.seat.quiet = self._quiet
+            spare.seat.assigned = slot
+            logger.info("%s takes over slot %d", spare.title, slot)
+            self._signal(spare, signal.SIGCONT)
+            return spare
+        post = self._free_post()
+        if post is not None:
+            post.role, post.slot, post.restarts = Role.WORKER, slot, self._budget()
+            self._hire(post)
+        return post
 
     # As time passes
 
@@ -277,6 +341,10 @@ class Crew:
         `booting_since` is the moment before which no boot time is counted, since there was no Redis to be ready for.
         """
         self.fill()
+        self.keep_a_spare(now)
+        if now >= self._forget_at:
+            self._forget_at = now + OLD_NEWS
+            self._oom.forget()
         wake_at = math.inf
         limit = self._settings.boot_timeout.total_seconds()
         for post in self._posts:
@@ -288,14 +356,12 @@ class Crew:
             elif post.sitting is Sitting.BOOTING and not (post.killed or post.seat.drain_at):
                 late_at = max(post.forked_at, booting_since) + limit
                 if now >= late_at:
-                    logger.warning("%s was not ready within the boot timeout; killing it", post.title)
-                    self._kill(post)
+                    self.condemn(post, Sentence("boot-timeout", "it was not ready within the boot timeout"))
                 else:
                     wake_at = min(wake_at, late_at)
             if now >= post.kill_at:
-                logger.warning("%s outlived its deadline; killing it", post.title)
                 post.kill_at = math.inf
-                self._kill(post)
+                self.condemn(post, post.sentence or OUTLIVED)
             wake_at = min(wake_at, post.kill_at)
         return wake_at
 
@@ -313,35 +379,45 @@ class Crew:
 
     def _bury(self, post: Post, death: Death) -> None:
         running = post.seat.inflight
+        finding = examine(post, death, running, self._oom, self.dump_of(post.number))
         life = Life(
             seconds=clock.monotonic() - post.forked_at,
             started=post.seat.totals.started,
             settled=post.seat.totals.settled,
-            explained=bool(running) and not post.killed,
+            explained=bool(finding.guilty or finding.late),
             ready=post.seat.phase not in ("", "starting"),
         )
         if name := post.seat.worker_id:
             self.handed_back |= self._leaving and death.code != ExitCode.CLEAN
-            # It was told to leave and could not stop what it ran: that is no crash of an execution's making.
-            blameless = post.killed or death.code in (ExitCode.CLEAN, ExitCode.HANDED_BACK)
-            started = [] if blameless else [each.entry for each in running]
-            self._hand_over(name, f"worker process {death.pid} {death.cause}", started)
-        tell(post, death, life, running, asked_to_leave=self._leaving or post.role is Role.RETIRING)
-        if death.code != ExitCode.CLEAN or post.seat.phase != "left":
-            self._bulletin.died(death.label)
-            if post.role is not Role.QUARANTINE:
-                self._bulletin.slots[post.slot].died(death.cause)
+            started = [each.entry for each in finding.guilty]
+            self._hand_over(name, f"worker process {death.pid} {finding}", started, _late(finding.late))
+        tell(post, death, life, running, finding, asked_to_leave=self._leaving or post.role is Role.RETIRING)
+        self._record(post, death, finding)
         post.pid = 0
         post.sitting = Sitting.VACANT
         self._judge(post, death, life)
+
+    def _record(self, post: Post, death: Death, finding: Finding) -> None:
+        """For whoever counts deaths; leaving as one was told to is none."""
+        left = post.seat.phase in ("left", "parked")
+        if (death.code == ExitCode.CLEAN and left) or (
+            death.code == ExitCode.HANDED_BACK and post.sentence is None
+        ):
+            return
+        self._bulletin.died(finding.label)
+        if not post.quarantine and post.slot >= 0:
+            self._bulletin.slots[post.slot].died(finding.cause)
 
     def _judge(self, post: Post, death: Death, life: Life) -> None:
         if post.role is Role.RETIRING:
             self._free(post)
             return
-        if death.code == ExitCode.HANDED_BACK:
-            self.handed_back = True
         if self._leaving:
+            self.handed_back |= death.code == ExitCode.HANDED_BACK
+            return
+        if post.role is Role.SPARE:
+            self._free(post)
+            self._no_spare_until = clock.monotonic() + LONGEST_DELAY
             return
         if post.role is Role.RELIEF:
             self._free(post)
@@ -422,8 +498,7 @@ class Crew:
         """Whoever is still there does not leave by itself; returns how many there were."""
         alive = [post for post in self._posts if post.pid]
         for post in alive:
-            logger.warning("%s outlived its deadline; killing it", post.title)
-            self._kill(post)
+            self.condemn(post, post.sentence or OUTLIVED)
         return len(alive)
 
     def end_session(self, pid: int) -> None:
@@ -432,8 +507,11 @@ class Crew:
             with suppress(OSError):
                 os.killpg(pid, signal.SIGTERM)
 
-    def _kill(self, post: Post) -> None:
-        post.killed = True
+    def condemn(self, post: Post, sentence: Sentence) -> None:
+        """It is killed, and this is why."""
+        logger.warning("killing %s: %s", post.title, sentence.why)
+        post.sentence, post.killed = post.sentence or sentence, True
+        post.watch.condemned_at = clock.monotonic()
         self._signal(post, signal.SIGKILL)
 
     def _signal(self, post: Post, number: int) -> None:
@@ -441,3 +519,11 @@ class Crew:
         if post.pid:
             with suppress(ProcessLookupError):
                 os.kill(post.pid, number)
+
+
+def _late(running: Sequence[InFlight]) -> list[Late]:
+    return [
+        (each.entry, each.limit.verb, each.limit.operand, each.limit.allowed)
+        for each in running
+        if each.limit
+    ]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Death:
-    """`status` is what `waitpid` returned."""
+    """`status` is what `wait4` returned; `peak`: the most memory in bytes, shared included, that was ever resident."""
 
     pid: int
     status: int
+    peak: int = 0
 
     @property
     def signal(self) -> int | None:
@@ -24,10 +25,18 @@ class Death:
 
     @property
     def label(self) -> str:
-        """One of a few words, to count by: `SIGSEGV`, `exit-1`."""
+        """One word of few, for a counter."""
+        return self.name if self.signal is not None else f"exit-{self.code}"
+
+    @property
+    def name(self) -> str:
+        """Of the signal; `""` if it exited."""
         if self.signal is None:
-            return f"exit-{self.code}"
-        return self.cause.rpartition(" ")[2]
+            return ""
+        try:
+            return signal.Signals(self.signal).name
+        except ValueError:
+            return f"signal-{self.signal}"
 
     @property
     def cause(self) -> str:

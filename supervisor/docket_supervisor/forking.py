@@ -141,6 +141,8 @@ def _reset_signals() -> None:
         if signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN, None):
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, lambda number, frame: None)
+    # Whoever asks for stacks may do so before the child can write them; that must not end it.
+    signal.signal(signal.SIGUSR1, lambda number, frame: None)
 
 
 def _detach_input() -> None:

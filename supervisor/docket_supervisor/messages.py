@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class HandOver:
     worker_id: str
     cause: str
     started: list[str]
+    late: list[Late] = field(default_factory=list["Late"])
+    """To be settled by their time limits first."""
+
+
+Late = tuple[str, str, int, float]
+"""Entry, verb, operand and the seconds that were allowed, as in `board.Limit`."""
 
 
 @dataclass(frozen=True)

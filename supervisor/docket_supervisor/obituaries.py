@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Sequence
 
+from docket_supervisor.autopsy import Finding
 from docket_supervisor.board import InFlight
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
@@ -15,21 +16,31 @@ from docket_supervisor.restarts import Life
 logger = logging.getLogger("docket.supervisor")
 
 
-def tell(post: Post, death: Death, life: Life, running: Sequence[InFlight], *, asked_to_leave: bool) -> None:
+def tell(
+    post: Post,
+    death: Death,
+    life: Life,
+    running: Sequence[InFlight],
+    finding: Finding,
+    *,
+    asked_to_leave: bool,
+) -> None:
     """A warning, unless the worker left by itself or because we asked it to."""
     obeyed = asked_to_leave and not post.killed and death.signal != signal.SIGKILL
-    what = ", ".join(f"{each.key} ({each.task})" for each in running) or "nothing"
+    what = ", ".join(map(str, running)) or "nothing"
     logger.log(
         logging.INFO if death.code == ExitCode.CLEAN or obeyed else logging.WARNING,
-        "%s %s after %.1fs, running %s",
+        "%s %s after %.1fs, running %s%s",
         post.title,
-        death.cause,
+        finding.cause,
         life.seconds,
         what,
+        f"; {finding.memory}" if finding.memory else "",
         extra={
             "slot": None if post.quarantine else post.slot,
             "worker_pid": death.pid,
-            "cause": death.cause,
+            "cause": finding.cause,
+            "label": finding.label,
             "uptime": round(life.seconds, 3),
             "running": [each.key for each in running],
         },

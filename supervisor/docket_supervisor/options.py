@@ -109,6 +109,22 @@ DrainTimeout = Annotated[
 BootTimeout = Annotated[
     str, _option("DOCKET_BOOT_TIMEOUT", "How long a worker may take to become ready.", metavar="DURATION")
 ]
+HangTimeout = Annotated[
+    str,
+    _option(
+        "DOCKET_HANG_TIMEOUT",
+        "How long the event loop of a worker may stand still before the worker is killed; 0: never.",
+        metavar="DURATION",
+    ),
+]
+SlowAfter = Annotated[
+    str,
+    _option(
+        "DOCKET_SLOW_AFTER",
+        "Age from which a running execution is reported, with the line it is at; never killed for it. 0: never.",
+        metavar="DURATION",
+    ),
+]
 MaxCrashes = Annotated[
     int,
     _option(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from docket.stacks import Frame
 from docket_supervisor.board import Seat
 from docket_supervisor.hiring import Hiring
 from docket_supervisor.restarts import Restarts
@@ -22,6 +24,8 @@ class Role(Enum):
     RETIRING = auto()
     """It stands for no slot any more: it drains, and is not replaced."""
     QUARANTINE = auto()
+    SPARE = auto()
+    """It stands for no slot yet, and does nothing, so that it can take over at once."""
 
 
 class Sitting(Enum):
@@ -33,6 +37,34 @@ class Sitting(Enum):
     RESTING = auto()
     """Waiting for the end of a backoff."""
     GIVEN_UP = auto()
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Why we end a worker. `guilty`: the entries of the executions that it is to be blamed on, if any."""
+
+    label: str
+    why: str
+    guilty: tuple[str, ...] = ()
+
+
+@dataclass
+class Watch:
+    """What has been seen of one worker, and done about it."""
+
+    taken: int = 0
+    """Steps of the ladder, since the loop last turned."""
+    stopped: bool = False
+    tainted: bool = False
+    place: int | None = None
+    frame: Frame | None = None
+    """Where the loop was seen blocked, and by which place."""
+    dump: str = ""
+    slow: dict[str, int] = field(default_factory=dict[str, int])
+    """How often each execution was reported as slow, by entry."""
+    private_bytes: int = 0
+    sampled_at: float = 0.0
+    condemned_at: float = 0.0
 
 
 class Post:
@@ -54,8 +86,11 @@ class Post:
         self.rest_until = math.inf
         self.kill_at = math.inf
         """When one that retires has been patient with its executions for long enough."""
+        self.sentence: Sentence | None = None
+        """Given by us; what it does not name as guilty is no crash of anybody."""
         self.killed = False
-        """By us: what it held is no crash of anybody."""
+        """By us."""
+        self.watch = Watch()
 
     @property
     def quarantine(self) -> bool:
@@ -63,4 +98,6 @@ class Post:
 
     @property
     def title(self) -> str:
-        return f"quarantine {self.pid}" if self.quarantine else f"worker [{self.slot}] {self.pid}"
+        if self.role in (Role.QUARANTINE, Role.SPARE):
+            return f"{self.role.name.lower()} {self.pid}"
+        return f"worker [{self.slot}] {self.pid}"

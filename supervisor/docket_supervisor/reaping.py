@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import psutil
 
 from docket_supervisor.deaths import Death
+
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 FAREWELL = 2.0
 """Seconds that strangers have to end when we do."""
@@ -25,8 +28,8 @@ def reap(before: Callable[[int], None]) -> Iterator[Death]:
         if pid == 0:
             return
         before(pid)
-        _, status = os.waitpid(pid, 0)
-        yield Death(pid, status)
+        _, status, used = os.wait4(pid, 0)
+        yield Death(pid, status, used.ru_maxrss * _MAXRSS_UNIT)
 
 
 def farewell() -> None:

@@ -17,6 +17,10 @@ RESERVED_SECONDS = 3.0
 """How long the steward may take to hand over what a killed worker held, before the supervisor leaves anyway."""
 
 
+SPARES = 2
+"""Seats: the spare's, and that of a worker which one has taken over from and that has not left yet."""
+
+
 def option(name: str) -> str:
     """The option that a field is set with: `boot_timeout` is `--boot-timeout`."""
     return "--" + name.replace("_", "-")
@@ -43,6 +47,10 @@ class SupervisorSettings:
     stop_timeout: timedelta | None = None
     """How long whoever has started us waits until we are killed: TimeoutStopSec, terminationGracePeriodSeconds."""
     boot_timeout: timedelta = timedelta(seconds=60)
+    hang_timeout: timedelta = timedelta(seconds=60)
+    """Zero: nobody is killed because its loop does not turn."""
+    slow_after: timedelta = timedelta(minutes=5)
+    """Zero: the age of an execution is never reported."""
     max_restarts: int = 5
     restart_window: timedelta = timedelta(seconds=60)
     canary: timedelta = timedelta(seconds=5)
@@ -65,6 +73,9 @@ class SupervisorSettings:
         self._check_bounds()
         if self.max_restarts < 0:
             raise ValueError(f"expected --max-restarts to be zero or more, got {self.max_restarts}")
+        for name in ("hang_timeout", "slow_after"):
+            if (duration := getattr(self, name)) < timedelta(0):
+                raise ValueError(f"expected {option(name)} to be zero or more, got {describe(duration)}")
         for name in ("boot_timeout", "restart_window"):
             if (duration := getattr(self, name)) <= timedelta(0):
                 raise ValueError(f"expected {option(name)} to be above zero, got {describe(duration)}")
@@ -130,8 +141,8 @@ class SupervisorSettings:
 
     @property
     def seats(self) -> int:
-        """Pages on the board: one for each slot that may come to be, as many for quarantine, and those of the surge."""
-        return 2 * self.most + self.surge
+        """Pages on the board: for each slot that may come to be, as many for quarantine, those of surge and spare."""
+        return 2 * self.most + self.surge + SPARES
 
     @property
     def surge(self) -> int:

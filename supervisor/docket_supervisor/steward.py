@@ -15,7 +15,7 @@ from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed
 from docket.store.connect import check
 from docket.store.ledger import HandedOver as Outcome
 from docket.store.ledger import Ledger, open_ledger, renewal_interval
-from docket_supervisor import titles
+from docket_supervisor import salvage, titles
 from docket_supervisor.answering import Door
 from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance
@@ -23,6 +23,7 @@ from docket_supervisor.codes import ExitCode
 from docket_supervisor.health import Health
 from docket_supervisor.messages import CountSuspects, HandedOver, HandOver, Leave, RedisSeen, Suspects
 from docket_supervisor.orphanage import Orphanage
+from docket_supervisor.salvage import settle_late
 from docket_supervisor.vitality import able
 
 logger = logging.getLogger("docket.steward")
@@ -47,6 +48,10 @@ T = TypeVar("T")
 def run_steward(inherited: Inheritance, channel: Channel) -> int:
     """Serves until told to leave, or until the last worker is gone when nobody can tell us any more."""
     titles.steward(inherited.settings.docket.name)
+    # After the fork only, like every room of the runtime.
+    from docket_runtime.dumping import dump_on_request
+
+    dump_on_request(inherited.spool.file(inherited.spool.steward))
     try:
         check(inherited.settings.docket.url)
     except BadURL as error:
@@ -92,6 +97,7 @@ class Steward:
             )
             group.start_soon(self._every, self._sweep_interval, self._sweep)
             group.start_soon(self._every, MEASURE_INTERVAL, self._measure)
+            group.start_soon(self._every, salvage.INTERVAL, self._evacuate)
 
     @property
     def _renewal_interval(self) -> float:
@@ -173,9 +179,16 @@ class Steward:
 
     async def _hand_over_one(self, order: HandOver) -> Outcome:
         self._lapsed.add(order.worker_id)
+        await settle_late(self.ledger, order)
         return await self.ledger.hand_over(
             order.worker_id, order.cause, started=order.started, max_crashes=self._worker.max_crashes
         )
+
+    async def _evacuate(self) -> None:
+        for name, begun in salvage.stuck(self._seats):
+            returned = await self._attempt(lambda name=name, begun=begun: self.ledger.evacuate(name, begun))
+            if returned:
+                logger.warning("gave %d executions of worker %s to others", returned, name)
 
     async def _hear_of_suspects(self) -> None:
         """One that waited for a limit comes into the suspects' line long after its worker has died."""

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -20,6 +20,7 @@ from docket_supervisor.messages import (
     CountSuspects,
     HandedOver,
     HandOver,
+    Late,
     Leave,
     Message,
     RedisSeen,
@@ -96,10 +97,10 @@ class Stewardship:
     def pids(self) -> list[int]:
         return [self._pid] if self._pid else []
 
-    def hand_over(self, worker_id: str, cause: str, started: list[str]) -> None:
+    def hand_over(self, worker_id: str, cause: str, started: list[str], late: Sequence[Late] = ()) -> None:
         """What this worker held is given back, now or as soon as there are a steward and a Redis to do it."""
         self._numbered += 1
-        order = HandOver(self._numbered, worker_id, cause, started)
+        order = HandOver(self._numbered, worker_id, cause, started, list(late))
         self._orders[order.order] = order
         if self._channel is not None:
             self._channel.send(order)

@@ -19,6 +19,7 @@ from docket_supervisor.channel import Channel, Notices
 from docket_supervisor.child import RUN_WORKER, Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.crew import Crew
+from docket_supervisor.dumps import Dumps
 from docket_supervisor.forking import Closeable, become_subreaper
 from docket_supervisor.herald import Herald
 from docket_supervisor.hiring import DirectHiring, Generations, Hiring, TemplateHiring
@@ -39,12 +40,14 @@ from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
 from docket_supervisor.sizing import Sizing
 from docket_supervisor.sources import Sources
+from docket_supervisor.spool import Spool
 from docket_supervisor.standing import standing
 from docket_supervisor.status import assemble
 from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
 from docket_supervisor.strays import Strays
 from docket_supervisor.taken import Taken
 from docket_supervisor.verbs import Verbs
+from docket_supervisor.vigil import Vigil
 
 logger = logging.getLogger("docket.supervisor")
 
@@ -82,6 +85,7 @@ class Supervisor:
             Board(settings.seats, settings.worker.concurrency),
             Lifeline(),
             Notices(),
+            Spool(settings.seats),
             Entrance(settings.health_host, settings.health_port),
             MetricsFiles(),
             run_worker,
@@ -104,6 +108,9 @@ class Supervisor:
             self._stewardship.count_suspects,
             self._events.append,
         )
+        self._dumps = Dumps(self._inherited.spool, self._writer_of)
+        self._crew.dump_of = self._dumps.died
+        self._vigil = Vigil(settings, self._crew.posts, self._crew, self._dumps)
         self._premises = Premises(settings, Verbs(self).obey)
         self._herald = Herald(self._standing)
         self._sources = Sources(self._source)
@@ -216,6 +223,7 @@ class Supervisor:
         self._inherited.notices.close()
         self._inherited.entrance.close()
         self._inherited.metrics.close()
+        self._inherited.spool.close()
         if self._server is not None:
             self._server.release()
         if os.getpid() == 1:
@@ -329,6 +337,8 @@ class Supervisor:
             self._stewardship.turn(now),
             self._sources.turn(now),
             self._crew.turn(now, self._boots_count_from(now)),
+            self._vigil.turn(now),
+            self._dumps.turn(now),
             self._strays.turn(now, self._known()),
             self._premises.turn(now),
             self._sizing.turn(now, serving=self._phase is Phase.RUNNING),
@@ -397,6 +407,26 @@ class Supervisor:
             self._events.append(Event.CLOSED)
         return self._closing_ends
 
+    # Stacks
+
+    def dump_stacks(self) -> None:
+        """Every process writes the stacks of its threads and asyncio tasks, which then go to the log."""
+        spool, title = self._inherited.spool, self._settings.docket.name
+        self._dumps.own(f"supervisor {os.getpid()}")
+        for post in self._crew.posts:
+            if post.pid:
+                self._dumps.ask(post.number, post.pid, post.title)
+        for pid in self._stewardship.pids():
+            self._dumps.ask(spool.steward, pid, f"steward {title}")
+        for pid in self._sources.pids():
+            self._dumps.ask(spool.template, pid, f"template {title}")
+
+    def _writer_of(self, number: int) -> str:
+        spool = self._inherited.spool
+        if number < spool.steward:
+            return self._crew.posts[number].title
+        return "steward" if number == spool.steward else "template"
+
     # What to do about it
 
     def _decide(self) -> None:
@@ -417,6 +447,9 @@ class Supervisor:
                 logger.info("first worker is ready %.2fs after the start", now - self._started_at)
             case Action.DUMP:
                 logger.info("%s: %s", self._phase.name.lower().replace("_", ", "), self._standing())
+                self.dump_stacks()
+                if event is Event.QUIT:
+                    self._dumps.at_once()  # what follows ends everybody
             case Action.GROW:
                 self._sizing.by(1)
             case Action.SHRINK:

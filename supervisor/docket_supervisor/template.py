@@ -46,6 +46,10 @@ def run_template(inherited: Inheritance, channel: Channel, generation: int) -> i
     # what is ignored is inherited by every program that a task starts.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     inherited.metrics.adopt(f"template-{generation}")
+    # After the fork only, like every room of the runtime.
+    from docket_runtime.dumping import dump_on_request
+
+    dump_on_request(inherited.spool.file(inherited.spool.template))
     try:
         with Doctor() as doctor:
             collections = load(inherited.settings.worker.tasks, inherited.settings.app_dir)

@@ -28,6 +28,12 @@ def quarantine(docket: str) -> Callable[[int, int], None]:
     return lambda on_the_loop, in_threads: None
 
 
+def spare(docket: str) -> Callable[[int, int], None]:
+    """The title stays as it is while such a process waits."""
+    setproctitle(f"docket: spare {docket}")
+    return lambda on_the_loop, in_threads: None
+
+
 def worker(docket: str, slot: int, generation: int, concurrency: int) -> Callable[[int, int], None]:
     """Sets the title of an idle worker; call what is returned when the numbers change."""
 

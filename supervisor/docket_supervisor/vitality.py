@@ -5,13 +5,22 @@ from __future__ import annotations
 import psutil
 
 _GONE = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
-_UNABLE = _GONE | {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
+_STOPPED = frozenset({psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP})
+_UNABLE = _GONE | _STOPPED
 
 
 def there(process: psutil.Process) -> bool:
     """It has not ended, and its pid is not somebody else's by now."""
     try:
         return process.is_running() and process.status() not in _GONE
+    except psutil.Error:
+        return False
+
+
+def stopped(pid: int) -> bool:
+    """By STOP or a debugger: it is there, and can do nothing."""
+    try:
+        return psutil.Process(pid).status() in _STOPPED
     except psutil.Error:
         return False
 

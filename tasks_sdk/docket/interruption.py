@@ -50,6 +50,10 @@ class Interruption:
                 if self._thread_id is not None and not self._shields:
                     self._raise_in_thread(self._thread_id, TaskInterrupted)
 
+    @property
+    def shielded(self) -> bool:
+        return self._shields > 0
+
     def check(self) -> None:
         if self.requested:
             raise TaskInterrupted("the execution was cancelled")

@@ -53,6 +53,15 @@ def place_of(stack: Stack) -> int | None:
     return None
 
 
+def without_ours(stack: Stack) -> Stack:
+    """Of an execution's stack what it did itself, without all that led to it."""
+    outermost = next((at for at, frame in enumerate(stack) if frame.name.startswith(_PLACE)), len(stack))
+    inner = list(stack[:outermost])
+    while inner and inner[-1].file.startswith(_ours()):
+        del inner[-1]
+    return inner or stack
+
+
 def live(frame: FrameType | None) -> list[Frame]:
     """The stack that ends in this frame."""
     stack: list[Frame] = []
@@ -78,6 +87,19 @@ def parse(text: str) -> list[Stack]:
             number = int(found["line"]) if found["line"].isdecimal() else 0
             current.append(Frame(found["file"], number, found["name"]))
     return list(stacks.values())
+
+
+def waiting(text: str, name: str) -> Stack:
+    """Where the asyncio task of this name waits, by the part of a dump that follows its threads."""
+    found: list[Frame] = []
+    within = False
+    for line in text.partition(f"\n{TASKS}")[2].splitlines():
+        frame = _FRAME.match(line)
+        if frame is None:
+            within = line == f"  {name}:"
+        elif within:
+            found.append(Frame(frame["file"], int(frame["line"]), frame["name"]))
+    return found
 
 
 def application_frame(stack: Stack) -> Frame | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,12 +13,14 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import prometheus_client
 
-from docket.dependencies import ConcurrencyLimit, TaskKey
+from docket.dependencies import ConcurrencyLimit, Retry, TaskKey, Timeout
+from docket.interruption import shield
 
 VARIABLE = "DOCKET_TEST_EVIDENCE"
 
@@ -83,6 +86,53 @@ def wait_for_sync(path: str, key: str = TaskKey()) -> str:
 async def block_the_loop(seconds: float, key: str = TaskKey()) -> None:
     with running(key):
         time.sleep(seconds)
+
+
+async def wait_then_block(path: str, seconds: float, key: str = TaskKey()) -> None:
+    with running(key):
+        while not Path(path).exists():
+            await asyncio.sleep(0.01)
+        time.sleep(seconds)
+
+
+async def match_for_ever(key: str = TaskKey()) -> None:
+    """One call into C that holds the interpreter lock."""
+    with running(key):
+        re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+SECOND = timedelta(seconds=1)
+
+
+def sleep_for_ever_within_a_second(key: str = TaskKey(), limit: Timeout = Timeout(SECOND)) -> None:
+    with running(key):
+        time.sleep(3600)
+
+
+def match_for_ever_within_a_second(key: str = TaskKey(), limit: Timeout = Timeout(SECOND)) -> None:
+    with running(key):
+        re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def sleep_for_ever_twice(
+    key: str = TaskKey(), limit: Timeout = Timeout(SECOND), retry: Retry = Retry(attempts=2)
+) -> None:
+    with running(key):
+        time.sleep(3600)
+
+
+async def block_for_ever_within_a_second(key: str = TaskKey(), limit: Timeout = Timeout(SECOND)) -> None:
+    with running(key):
+        time.sleep(3600)
+
+
+def shield_for_a_while_within_a_second(key: str = TaskKey(), limit: Timeout = Timeout(SECOND)) -> None:
+    """Ends by itself, after its limit and before the grace that follows it is over."""
+    with running(key):
+        with shield():
+            time.sleep(2)
+            write("kept whole", key)
+        time.sleep(3600)
 
 
 async def exit_at_once(key: str = TaskKey()) -> None:
@@ -164,6 +214,13 @@ tasks = [
     wait_for,
     wait_for_sync,
     block_the_loop,
+    wait_then_block,
+    match_for_ever,
+    sleep_for_ever_within_a_second,
+    match_for_ever_within_a_second,
+    sleep_for_ever_twice,
+    block_for_ever_within_a_second,
+    shield_for_a_while_within_a_second,
     exit_at_once,
     exit_at_once_sync,
     segfault,

@@ -18,9 +18,11 @@ from docket_supervisor.child import Inheritance
 from docket_supervisor.crew import Crew
 from docket_supervisor.deaths import Death
 from docket_supervisor.lifeline import Lifeline
+from docket_supervisor.messages import Late
 from docket_supervisor.phases import Event
 from docket_supervisor.posts import Post
-from docket_supervisor.settings import SupervisorSettings
+from docket_supervisor.settings import SPARES, SupervisorSettings
+from docket_supervisor.spool import Spool
 
 
 class Hiring:
@@ -57,16 +59,21 @@ class Scene:
         self.settings = SupervisorSettings(**{"processes": 2, "max_processes": processes, **settings})
         self.board = Board(self.settings.seats, 10)
         self.orders: list[tuple[str, str, list[str]]] = []
+        self.late: list[Late] = []
         self.counts: list[int] = []
         self.events: list[Event] = []
         self.hiring = Hiring()
-        inherited = Inheritance(self.settings, self.board, Lifeline(), Notices())
+        inherited = Inheritance(self.settings, self.board, Lifeline(), Notices(), Spool(self.settings.seats))
         self.crew = Crew(
             inherited,
-            lambda *order: self.orders.append(order),
+            self._hand_over,
             lambda: self.counts.append(1),
             self.events.append,
         )
+
+    def _hand_over(self, name: str, cause: str, started: list[str], late: list[Late]) -> None:
+        self.orders.append((name, cause, started))
+        self.late += late
 
     def assembled(self) -> Scene:
         self.crew.assemble(self.hiring)
@@ -280,7 +287,9 @@ class TestHandingOn:
         scene.crew.turn(wake_at, math.inf)
         assert deaf.wait(5) == -signal.SIGKILL
         scene.crew.died(Death(deaf.pid, signal.SIGKILL))
-        assert scene.orders == [("host#1/abc", f"worker process {deaf.pid} killed by SIGKILL", [])]
+        assert scene.orders == [
+            ("host#1/abc", f"worker process {deaf.pid} killed by SIGKILL (it outlived its deadline)", [])
+        ]
 
     def test_one_that_retires_before_its_pid_is_known_is_turned_away(
         self, processes: list[subprocess.Popen[bytes]]
@@ -332,9 +341,10 @@ class TestResizing:
         self.ready(scene, {0: processes[0].pid, 1: processes[1].pid})
         scene.crew.resize(1)
         scene.asked()
-        scene.crew.resize(2)
-        assert len(scene.asked()) == 1, "the seat of the surge"
-        scene.crew.resize(1)
+        for _ in range(1 + SPARES):
+            scene.crew.resize(2)
+            assert len(scene.asked()) == 1, "the seats of the surge and of spares"
+            scene.crew.resize(1)
         scene.crew.resize(2)
         assert scene.asked() == [], "no seat is free"
         scene.crew.died(Death(processes[1].pid, signal.SIGTERM))

@@ -64,14 +64,22 @@ def test_a_child_that_calls_exit_leaves_with_that() -> None:
 
 def test_inherited_handlers_and_masks_are_reset(handlers: None) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    signal.signal(signal.SIGALRM, lambda number, frame: None)
 
     def child() -> str:
-        kept = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+        kept = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)]
         return f"{kept == [signal.SIG_DFL] * 2} {signal.pthread_sigmask(signal.SIG_BLOCK, ())}"
 
     assert answer_of(child) == "True set()"
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_a_child_that_is_asked_for_its_stacks_too_early_lives_on() -> None:
+    def child() -> str:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return "alive"
+
+    assert answer_of(child) == "alive"
 
 
 def test_the_terminals_interrupt_is_left_to_the_parent_but_not_kept_from_programs() -> None:

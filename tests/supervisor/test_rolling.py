@@ -122,7 +122,7 @@ def test_an_import_that_never_ends_is_undone_after_the_boot_timeout(
     service.signal(signal.SIGHUP)
     service.logged("reload undone, generation 1 stays in service")
     assert not any(gone(pid) for pid in old)
-    eventually(lambda: len(service.children()) == (4 if preload else 3), "who was to follow is gone")
+    eventually(lambda: len(service.children()) == (5 if preload else 4), "who was to follow is gone")
     left(service)
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from docket_runtime.settings import WorkerSettings
-from docket_supervisor.settings import SupervisorSettings, in_options
+from docket_supervisor.settings import SPARES, SupervisorSettings, in_options
 from docket_supervisor.sizes import numbers, processors
 
 
@@ -21,7 +21,7 @@ def test_the_defaults_hold() -> None:
     settings = SupervisorSettings()
     assert settings.processes == processors() >= 1
     assert settings.drain_timeout < settings.grace
-    assert settings.seats == 2 * settings.most + 1
+    assert settings.seats == 2 * settings.most + 1 + SPARES
 
 
 def test_what_cannot_be_is_refused_with_a_sentence() -> None:

@@ -40,6 +40,7 @@ def test_a_service_starts_and_leaves_cleanly_at_a_term(start: Start, preload: bo
     pids = service.ready(3)
     service.logged("all workers are ready: 3")
     expected = [
+        "docket: spare stand-in",
         "docket: steward stand-in",
         *(["docket: template stand-in"] if preload else []),
         *(f"docket: worker stand-in [{slot}] gen 1 busy 0+0/10" for slot in range(3)),

@@ -18,8 +18,8 @@ from docket.store.connect import resolve
 from docket.store.keys import SUSPECTS, Keys
 from docket.store.requests import SUBSCRIBED, Commands
 
-Settlement = tuple[str, str, str, str | bytes | int, str | bytes]
-"""Entry, key, and an outcome: its verb and two operands."""
+Verdict = tuple[str, str, str | bytes | int, str | bytes]
+"""Entry, and an outcome: its verb and two operands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def renewal_interval(redelivery_timeout: timedelta) -> timedelta:
 
 
 class Ledger:
-    """Every call is one round trip; redis-py's ConnectionError and TimeoutError say that Redis is away."""
+    """Every call is one round trip, `settle` two; redis-py's ConnectionError or TimeoutError: Redis is away."""
 
     def __init__(self, store: AsyncStore, keys: Keys) -> None:
         self._store, self._keys = store, keys
@@ -88,8 +88,10 @@ class Ledger:
         have been told to begin nothing any more. Says how many."""
         return int(await self._store.ask(scripts.evacuate(self._keys, worker_id, begun)))
 
-    async def settle(self, worker_id: str, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, worker_id: str, verdicts: Sequence[Verdict]) -> None:
         """These outcomes hold, in the name of a worker that has died; what it no longer holds is left as it is."""
+        keys = await self._keys_of([entry for entry, *_ in verdicts])
+        settlements = [(entry, keys[entry], verb, a, b) for entry, verb, a, b in verdicts if entry in keys]
         await self._store.ask(
             scripts.exchange(
                 self._keys,
@@ -102,6 +104,20 @@ class Ledger:
                 deliveries=(),
             )
         )
+
+    async def _keys_of(self, entries: Sequence[str]) -> dict[str, str]:
+        """Those that are still in line."""
+        places = [(self._keys.lane(entry[0]), entry[2:]) for entry in entries]
+        found = await self._store.ask(
+            Commands(tuple(("XRANGE", stream, number, number) for stream, number in places))
+        )
+        return {
+            entry: dict(zip(rows[0][1][::2], rows[0][1][1::2], strict=False))[b"k"].decode(
+                errors="surrogateescape"
+            )
+            for entry, rows in zip(entries, found, strict=True)
+            if rows
+        }
 
     async def sweep(self, max_crashes: int) -> list[tuple[str, HandedOver]]:
         """Hands over the work of every worker whose lease has lapsed; says whose."""

@@ -1,0 +1,109 @@
+"""Stacks of the processes of the service: asked for, waited for without blocking, and logged when they are there."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from docket import clock
+from docket_supervisor.spool import Spool
+
+logger = logging.getLogger("docket.supervisor")
+
+STEADY = 0.05
+"""Seconds without anything new after which a dump is complete."""
+PATIENCE = 1.0
+"""Seconds after which one that has not come is given up; its process may be stopped."""
+AT_ONCE = 0.5
+_POLL = 0.01
+
+Taken = Callable[[str], object]
+
+
+@dataclass
+class _Awaited:
+    pid: int
+    title: str
+    asked_at: float
+    aloud: bool
+    whenever_there: list[Taken] = field(default_factory=list[Taken])
+    size: int = 0
+    grew_at: float = 0.0
+
+
+class Dumps:
+    """A dump that nobody asked for is taken too: of a process that crashed, or was sent USR1 by somebody else."""
+
+    def __init__(self, spool: Spool, title_of: Callable[[int], str]) -> None:
+        self._spool = spool
+        self._title_of = title_of
+        self._awaited: dict[int, _Awaited] = {}
+        self._looked_at = 0.0
+
+    def ask(
+        self, number: int, pid: int, title: str, whenever_there: Taken | None = None, *, quietly: bool = False
+    ) -> None:
+        """USR1; what it brings goes to `whenever_there`, and to the log unless everybody asked quietly."""
+        awaited = self._awaited.setdefault(number, _Awaited(pid, title, clock.monotonic(), not quietly))
+        awaited.aloud |= not quietly
+        if whenever_there is not None:
+            awaited.whenever_there.append(whenever_there)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+
+    def turn(self, now: float) -> float:
+        """Takes what has come; returns when to be called again."""
+        if not self._awaited and now < self._looked_at + PATIENCE:
+            return math.inf
+        self._looked_at = now
+        for number in range(len(self._spool.files)):
+            if number not in self._awaited and self._spool.size(number):
+                self._awaited[number] = _Awaited(0, self._title_of(number), now, True)
+        for number in list(self._awaited):
+            self._look(number, self._awaited[number], now)
+        return now + STEADY if self._awaited else math.inf
+
+    def _look(self, number: int, awaited: _Awaited, now: float) -> None:
+        if (size := self._spool.size(number)) != awaited.size:
+            awaited.size, awaited.grew_at = size, now
+        elif size and now - awaited.grew_at >= STEADY:
+            self._log(number, awaited)
+        elif not size and now - awaited.asked_at >= PATIENCE:
+            del self._awaited[number]
+            logger.warning("%s did not write its stacks within %gs", awaited.title, PATIENCE)
+
+    def _log(self, number: int, awaited: _Awaited) -> None:
+        self._awaited.pop(number, None)
+        text = self._spool.take(number)
+        if awaited.aloud:
+            logger.warning("stacks of %s:\n%s", awaited.title, text.rstrip())
+        for taken in awaited.whenever_there:
+            taken(text)
+
+    def died(self, number: int) -> str:
+        """What this process has left behind and nobody has read: the stacks of its crash."""
+        awaited = self._awaited.pop(number, None)
+        text = self._spool.take(number)
+        if text:
+            logger.warning("stacks of %s, which has died:\n%s", self._title_of(number), text.rstrip())
+        for taken in awaited.whenever_there if awaited and text else ():
+            taken(text)
+        return text
+
+    def own(self, title: str) -> None:
+        """Of this process, which has one thread."""
+        logger.warning("stacks of %s:\n%s", title, "".join(traceback.format_stack()).rstrip())
+
+    def at_once(self) -> None:
+        """Waits for what was asked for, but not long: whoever calls this is about to end everybody."""
+        give_up_at = clock.monotonic() + AT_ONCE
+        while self._awaited and (now := clock.monotonic()) < give_up_at:
+            self.turn(now)
+            time.sleep(_POLL)
