@@ -40,7 +40,9 @@ def _warm_up(bench: Bench, contestant: Contestant, folder: Path) -> None:
 
 def idle(bench: Bench) -> list[Row]:
     commands = Row(f"{PROCESSES} idle processes: Redis commands", "/s", target=Target("< 60", most=60))
-    cpu = Row(f"{PROCESSES} idle processes: CPU per 10 s", "s")
+    cpu = Row(
+        f"{PROCESSES} idle processes: CPU per 10 s", "s", target=Target("< 0.2 (2 % of a core)", most=0.2)
+    )
     memory = Row("PSS per extra process", "MiB", target=Target("< 20", most=20))
     whole = Row(f"PSS of a service with {PROCESSES} processes", "MiB")
     for contestant in bench.rivals:

@@ -185,6 +185,16 @@ mails = prometheus_client.Counter("test_mails", "A metric of the application's o
 workers_here = prometheus_client.Gauge("test_here", "The same.", multiprocess_mode="livesum")
 
 
+loaded_at_fork: set[str] = set()
+os.register_at_fork(after_in_child=lambda: (loaded_at_fork.clear(), loaded_at_fork.update(sys.modules)))
+
+
+async def loaded_since(key: str = TaskKey()) -> str:
+    """The modules that this process has loaded for itself."""
+    with running(key):
+        return " ".join(sorted(sys.modules.keys() - loaded_at_fork))
+
+
 async def count(key: str = TaskKey()) -> None:
     mails.labels("order").inc()
     workers_here.set(1)
@@ -202,6 +212,7 @@ def hold_memory(megabytes: int, key: str = TaskKey()) -> None:
 
 
 tasks = [
+    loaded_since,
     hold_memory,
     count,
     three_at_once,

@@ -84,6 +84,15 @@ def test_a_signal_during_the_start_ends_it_cleanly(supervise: Supervise) -> None
     assert supervisor.stop() == 0
 
 
+def test_a_worker_loads_nothing_that_it_could_share(docket: Docket, supervise: Supervise) -> None:
+    """What is not imported before the fork is loaded by every worker again, into memory of its own."""
+    supervisor = supervise("--processes", "1")
+    for task in (does.note, does.note_sync):
+        docket.add(task)().get_result()
+    assert docket.add(does.loaded_since)().get_result() == ""
+    assert supervisor.stop() == 0
+
+
 SICK = """
 import threading, time
 threading.Thread(target=time.sleep, args=(600,), daemon=True, name="refresher").start()
