@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from contextvars import copy_context
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from docket import clock, payload, stacks
@@ -149,7 +149,6 @@ class Executor:
         return None
 
     async def _run(self, flight: Flight, opening: resolution.Opening) -> Outcome:
-        execution = opening.execution
         places.current.set(flight.place)
         try:
             # Interrupted or not: a body that came to its end has done its work.
@@ -162,10 +161,10 @@ class Executor:
         except (asyncio.CancelledError, TaskInterrupted):
             if flight.timed_out and not (flight.stopped or flight.interrupted):
                 return self._failed(flight, opening, outcomes.too_long(_allowed(opening)))
-            return self._stopped(flight, execution)
+            return self._stopped(flight, opening)
         except BaseException as error:
             if flight.interrupted:
-                return self._stopped(flight, execution)  # whatever it made of its cancellation
+                return self._stopped(flight, opening)  # whatever it made of its cancellation
             if isinstance(error, ForcedRetry):
                 flight.raised = True
                 return self._forced_retry(opening, error)
@@ -250,11 +249,14 @@ class Executor:
         finally:
             self._worker.claims.left_thread(flight)
 
-    def _stopped(self, flight: Flight, execution: Execution) -> Outcome:
+    def _stopped(self, flight: Flight, opening: resolution.Opening) -> Outcome:
         if flight.interrupted:
-            _LOG.warning("%s was interrupted by the drain and is handed back", execution.key)
+            _LOG.warning("%s was interrupted by the drain and is handed back", opening.execution.key)
             return outcomes.INTERRUPTED
-        return outcomes.cancelled("" if flight.stopped else "its body ended itself by a cancellation")
+        if flight.stopped:
+            return outcomes.cancelled()
+        # It may have awaited something that somebody else cancelled: no reason for a perpetual task to end.
+        return self._perpetuate(opening) or outcomes.cancelled("its body ended itself by a cancellation")
 
     def _perpetuate(self, opening: resolution.Opening) -> Outcome | None:
         """What follows a perpetual task's run; None if it was the last one."""
@@ -270,13 +272,11 @@ class Executor:
                 )
             except (TypeError, CannotStore) as error:
                 _LOG.error("%s goes on with the same arguments: %s", execution.key, error)
-        began = execution.started_at or clock.now()
-        return outcomes.perpetuate(perpetual.due_after(began) - clock.now(), body)
+        return outcomes.perpetuate(perpetual.due_after(_began(execution)) - clock.now(), body)
 
     def _forced_retry(self, opening: resolution.Opening, asked: ForcedRetry) -> Outcome:
-        retry = opening.retry
-        if retry is None or (retry.attempts is not None and opening.execution.attempt >= retry.attempts):
-            return outcomes.failed(asked)
+        if _pause_before_the_next(opening) is None:
+            return self._failed_for_good(opening, asked)
         return outcomes.retry(asked.when - clock.now())
 
     def _begin_the_limit(self, flight: Flight, opening: resolution.Opening) -> None:
@@ -297,9 +297,7 @@ class Executor:
         if pause is not None:
             return "retry", outcomes.microseconds(pause)
         if opening.perpetual is not None:
-            return "perpetuate", clock.to_us(
-                opening.perpetual.due_after(opening.execution.started_at or clock.now())
-            )
+            return "perpetuate", clock.to_us(opening.perpetual.due_after(_began(opening.execution)))
         return "failed", 0
 
     def _failed(self, flight: Flight, opening: resolution.Opening, error: BaseException) -> Outcome:
@@ -315,11 +313,12 @@ class Executor:
                 pause,
             )
             return outcomes.retry(pause)
+        return self._failed_for_good(opening, error)
+
+    def _failed_for_good(self, opening: resolution.Opening, error: BaseException) -> Outcome:
+        execution = opening.execution
         if isinstance(error, Exception):
             _LOG.error("%s (%s) failed", execution.key, execution.function_name, exc_info=error)
-            following = self._perpetuate(opening)
-            if following is not None:
-                return following
         else:
             _LOG.error(
                 "%s (%s) raised %s; only the task ends by it",
@@ -327,7 +326,13 @@ class Executor:
                 execution.function_name,
                 type(error).__name__,
             )
-        return outcomes.failed(error)
+        return self._perpetuate(opening) or outcomes.failed(error)
+
+
+def _began(execution: Execution) -> datetime:
+    """When this run began: never before it was due, whatever the clock of this machine says. Otherwise a cron task on a
+    machine that is late would be due at the same moment again."""
+    return max(execution.started_at or clock.now(), execution.when)
 
 
 def _pause_before_the_next(opening: resolution.Opening) -> timedelta | None:

@@ -81,8 +81,6 @@ class Opening:
         given = self.task.parameters[: len(self.execution.args)]
         injected = self.task.injected
         around = (*self.worker.around_every_task, *self.task.wrapped)
-        if self.worker.around_every_task:  # by itself the task was checked when it was registered
-            refuse_a_second_single(self.task.name, (*around, *injected.items()))
         for name, statement in around:
             try:
                 await self._open_around(name, statement, given)
@@ -102,6 +100,9 @@ class Opening:
                     kwargs[name] = await self._parameter(name, statement)
             except Exception as error:
                 failures[name] = error
+        if self.worker.around_every_task:
+            # By itself the task was checked when it was registered. Only now, when it is known what a failure leads to.
+            refuse_a_second_single(self.task.name, (*around, *injected.items()))
         self._raise(failures)
         return kwargs
 

@@ -31,13 +31,24 @@ class Perpetual(Dependency):
     single = True
 
     def __init__(self, every: timedelta = timedelta(0), automatic: bool = False) -> None:
-        if every < timedelta(0):
-            raise ValueError(f"expected every to be zero or more, got {every}")
         self.every = every
         self.automatic = automatic
         self.cancelled = False
         self.arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._next: datetime | None = None
+
+    @property
+    def every(self) -> timedelta:
+        return self._every
+
+    @every.setter
+    def every(self, every: timedelta) -> None:
+        # Checked here, because the task that sets it can still be told; the chain goes on with what it had.
+        if not isinstance(every, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"expected every to be a timedelta, got {every!r}")
+        if every < timedelta(0):
+            raise ValueError(f"expected every to be zero or more, got {every}")
+        self._every = every
 
     def for_run(self) -> Self:
         """A copy that a task may change; the statement in the signature is shared by all its runs."""
