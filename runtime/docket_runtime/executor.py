@@ -19,7 +19,7 @@ from docket.interruption import Interruption
 from docket.message import Claimed
 from docket.registry import Task
 from docket.strikelist import Strike
-from docket_runtime import outcomes, places, resolution
+from docket_runtime import outcomes, places, resolution, telemetry
 from docket_runtime.admission import in_words
 from docket_runtime.ambient import context_of
 from docket_runtime.claims import Flight
@@ -85,7 +85,10 @@ class Executor:
             lateness = round(late, 3)
             extra = {**context_of(execution), "lateness": lateness}
             _LOG.info("↪ [%.3fs] %s", lateness, call, extra=extra)
-        outcome = await self._run(flight, opening)
+        if self._worker.traced:
+            outcome = await telemetry.traced(execution, claimed.body, lambda: self._run(flight, opening))
+        else:
+            outcome = await self._run(flight, opening)
         storage = self._worker.docket.core.storage
         if storage is not None:
             outcome = await keep(storage, claimed, outcome)
@@ -96,6 +99,7 @@ class Executor:
         return outcome
 
     def _struck(self, claimed: Claimed, strike: Strike) -> Outcome:
+        telemetry.count("TASKS_STRICKEN", self._worker, claimed.function)
         what = "⏸ held" if strike.hold else "🗙 skipped"
         _LOG.info("%s %s(...){%s}: %s", what, claimed.function, claimed.key, strike.reason)
         return outcomes.struck(strike)
@@ -270,6 +274,8 @@ class Executor:
                 body = payload.dump_arguments(
                     *perpetual.arguments, opening.task.name, opening.task.parameters
                 )
+                if self._worker.traced:
+                    body = telemetry.sent_by_this_run(body)
             except (TypeError, CannotStore) as error:
                 _LOG.error("%s goes on with the same arguments: %s", execution.key, error)
         return outcomes.perpetuate(perpetual.due_after(_began(execution)) - clock.now(), body)
@@ -302,6 +308,8 @@ class Executor:
 
     def _failed(self, flight: Flight, opening: resolution.Opening, error: BaseException) -> Outcome:
         flight.raised = True
+        if self._worker.traced:
+            telemetry.record_failure(error)
         execution = opening.execution
         pause = _pause_before_the_next(opening)
         if pause is not None and isinstance(error, Exception):

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from docket.store.asynchronous import AsyncStore
 from docket.store.keys import GROUP, Keys
+from docket.telemetry import internal
 from docket_runtime.exchange import Exchange
 from docket_runtime.outage import Outage
 
@@ -80,7 +81,8 @@ class IdleReader:
         while self._exchange.reading:
             try:
                 if self._client_id is not None:
-                    await self._store.client.execute_command("CLIENT", "UNBLOCK", int(self._client_id))
+                    with internal(self._store.traced):
+                        await self._store.client.execute_command("CLIENT", "UNBLOCK", int(self._client_id))
             except (RedisError, OSError):
                 await self._disconnect()
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 
 from docket import clock
 
@@ -14,18 +15,24 @@ _FIRST = 0.005
 
 
 class Outage:
-    """`longest`: seconds between two tries at the most."""
+    """`longest`: seconds between two tries at the most. `disrupted` is called when one begins."""
 
-    def __init__(self, longest: float) -> None:
+    def __init__(self, longest: float, disrupted: Callable[[], object] = lambda: None) -> None:
         self._longest = min(longest, 1.0)
+        self._disrupted = disrupted
         self._began: float | None = None
         self._pause = _FIRST
+
+    @property
+    def is_on(self) -> bool:
+        return self._began is not None
 
     async def wait(self, error: BaseException) -> None:
         """Returns when it is time for another try."""
         if self._began is None:
             self._began = clock.monotonic()
             _LOG.warning("Redis is away (%s: %s); waiting for it", type(error).__name__, error)
+            self._disrupted()
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(self._pause * 2, self._longest)
 

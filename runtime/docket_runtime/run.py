@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -22,8 +23,11 @@ from docket.registry import TaskFunction, plan
 from docket.resultstorage import refuse_other_than_storage
 from docket.settings import DocketSettings
 from docket_runtime.dumping import dump_on_request
+from docket_runtime.health import Health
+from docket_runtime.ports import CannotListen, healthcheck_server, metrics_server
 from docket_runtime.settings import SHORT_DRAIN, WorkerSettings
 from docket_runtime.surroundings import Surroundings
+from docket_runtime.telemetry import flush
 from docket_runtime.worker import Worker
 
 _LOG = logging.getLogger("docket.worker")
@@ -47,19 +51,29 @@ def run_worker(
     dump_on_request(surroundings.stacks)
     backend_options = {"use_uvloop": True} if sys.platform != "win32" else {}
     try:
-        return anyio.run(
-            functools.partial(_serve, docket, worker, surroundings),
-            backend_options=backend_options,
-        )
+        with metrics_server(worker.metrics_host, worker.metrics_port) as port:
+            _tell_address("metrics", worker.metrics_host, port, "/metrics")
+            return anyio.run(
+                functools.partial(_serve, docket, worker, surroundings),
+                backend_options=backend_options,
+            )
     except ImportFailed as error:
         traceback.print_exception(error.__cause__ or error)
         return IMPORT_FAILED
-    except (DocketError, ValueError) as error:
+    except (DocketError, ValueError, ImportError, CannotListen) as error:
         _LOG.error("%s", error)
         return USAGE
     except Exception:
         _LOG.exception("the worker failed")
         return BUG
+    finally:
+        flush()
+
+
+def _tell_address(what: str, host: str, port: int | None, path: str = "/") -> None:
+    if port is not None:
+        shown = f"[{host}]" if ":" in host else host
+        _LOG.info("%s: http://%s:%d%s", what, shown, port, path)
 
 
 def _register(docket: Docket, tasks: tuple[str, ...]) -> None:
@@ -88,26 +102,48 @@ async def _serve(settings: DocketSettings, options: WorkerSettings, surroundings
             threads=options.threads,
             drain_timeout=options.drain_timeout,
             max_crashes=options.max_crashes,
+            dependencies=None if options.dependencies is None else _load_dependencies(options.dependencies),
+            enable_internal_instrumentation=options.enable_internal_instrumentation,
             surroundings=surroundings,
         )
         async with worker:
-            watch = _Watch(worker)
-            watch.begin()
-            try:
-                if surroundings.quarantine:
-                    await worker.run_until_empty()
-                elif options.until_finished:
-                    await worker.run_until_finished()
-                else:
-                    await worker.run_forever()
-            finally:
-                watch.end()
+            await _run(worker, options)
             if worker.drain.left_in_threads:
                 # Under a supervisor the steward hands over what the threads still run, once they are really dead.
                 if not surroundings.vouched():
                     await worker.retire()
                 _leave_now(HANDED_BACK)
         return HANDED_BACK if worker.drain.passed_deadline else CLEAN
+
+
+async def _run(worker: Worker, options: WorkerSettings) -> None:
+    health = Health(worker)
+    watch = _Watch(worker)
+    watch.begin()
+    turning = asyncio.create_task(health.watch()) if options.healthcheck_port is not None else None
+    try:
+        with healthcheck_server(options.healthcheck_host, options.healthcheck_port, health.checks) as port:
+            _tell_address("health", options.healthcheck_host, port)
+            if worker.surroundings.quarantine:
+                await worker.run_until_empty()
+            elif options.until_finished:
+                await worker.run_until_finished()
+            else:
+                await worker.run_forever()
+    finally:
+        watch.end()
+        if turning is not None:
+            turning.cancel()
+
+
+def _load_dependencies(reference: str) -> Mapping[str, Any] | Sequence[Any]:
+    """What is opened around every task: a list, a mapping, or a single one."""
+    module, _, attribute = reference.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+        return cast("Any", found) if isinstance(found, Mapping | Sequence) else [found]
+    except BaseException as error:
+        raise ImportFailed(reference) from error
 
 
 def _load_task(reference: str) -> TaskFunction:
@@ -136,6 +172,7 @@ async def _load_storage(reference: str) -> Any:
 
 def _leave_now(code: int) -> None:
     """A thread that does not end would keep the interpreter from ending."""
+    flush()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 DEFAULT_TASKS = ("docket.tasks:standard_tasks",)
+LOOPBACK = "127.0.0.1"
 SHORT_DRAIN = timedelta(seconds=5)
 
 
@@ -15,7 +16,8 @@ class WorkerSettings:
 
     `minimum_check_interval`, `scheduling_resolution` and `message_batch` are kept for users who come from the
     reference: they are upper bounds of waiting and of one exchange. Nothing polls at them. `result_storage` names a
-    storage, or a function that makes one, as module:object.
+    storage, or a function that makes one, as module:object; `dependencies` what is opened around every task. The ports
+    answer for this worker alone.
     """
 
     name: str | None = None
@@ -33,6 +35,12 @@ class WorkerSettings:
     until_finished: bool = False
     schedule_automatic_tasks: bool = True
     result_storage: str | None = None
+    dependencies: str | None = None
+    enable_internal_instrumentation: bool = False
+    metrics_host: str = LOOPBACK
+    metrics_port: int | None = None
+    healthcheck_host: str = LOOPBACK
+    healthcheck_port: int | None = None
 
     def __post_init__(self) -> None:
         for option in ("concurrency", "threads", "message_batch", "max_crashes"):
@@ -54,8 +62,14 @@ class WorkerSettings:
             module, colon, attribute = reference.partition(":")
             if not (module and colon and attribute):
                 raise ValueError(f"expected tasks as module:collection, got {reference!r}")
-        if self.result_storage is not None and not all(self.result_storage.partition(":")):
-            raise ValueError(f"expected result_storage as module:object, got {self.result_storage!r}")
+        for option in ("result_storage", "dependencies"):
+            value = getattr(self, option)
+            if value is not None and not all(value.partition(":")):
+                raise ValueError(f"expected {option} as module:object, got {value!r}")
+        for option in ("metrics_port", "healthcheck_port"):
+            value = getattr(self, option)
+            if value is not None and not 0 <= value <= 65535:
+                raise ValueError(f"expected {option} to be between 0 and 65535, got {value}")
 
     @property
     def thread_count(self) -> int:

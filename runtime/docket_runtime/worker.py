@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from types import FunctionType, TracebackType
 from typing import Any, Self
@@ -28,9 +29,10 @@ from docket.registry import Registry, Task, TaskFunction, name_of, plan
 from docket.store.asynchronous import AsyncStore
 from docket.store.blocking import BlockingStore
 from docket.store.connect import translated
-from docket.store.ledger import lease_ms, renewal_interval
+from docket.store.ledger import Ledger, lease_ms, renewal_interval
 from docket.store.requests import Commands
-from docket_runtime import exchange, outcomes
+from docket.telemetry import metering, tracing
+from docket_runtime import exchange, outcomes, telemetry
 from docket_runtime.admission import Gate, Waits
 from docket_runtime.automatic import AutomaticTasks
 from docket_runtime.claims import Claims, Flight
@@ -98,6 +100,7 @@ class Worker:
         threads: int | None = None,
         drain_timeout: timedelta | None = None,
         max_crashes: int = 3,
+        enable_internal_instrumentation: bool = False,
         surroundings: Surroundings | None = None,
     ) -> None:
         self.settings = WorkerSettings(
@@ -112,9 +115,11 @@ class Worker:
             message_batch=message_batch,
             drain_timeout=drain_timeout,
             max_crashes=max_crashes,
+            enable_internal_instrumentation=enable_internal_instrumentation,
         )
         self.docket = docket
-        self.surroundings = surroundings or Surroundings()
+        self._surroundings = self.surroundings = surroundings or Surroundings()
+        self.traced = False
         self.name = name or f"{socket.gethostname()}#{os.getpid()}"
         self.registry: Registry = docket.core.registry
         self.fallback: Task | None = (
@@ -157,13 +162,26 @@ class Worker:
     def redelivery_timeout(self) -> timedelta:
         return self.settings.redelivery_timeout
 
+    @property
+    def hindrance(self) -> str:
+        """Why it claims nothing at the moment, in a sentence; empty if it does."""
+        if not self._is_running:
+            return "the worker is not running"
+        if self._outage.is_on:
+            return "Redis is away"
+        return "the worker is quiet or draining" if self.exchange.quiet else ""
+
     # --- opening and closing ---------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if self._opened is not None:
             raise RuntimeError(f"the worker {self.name!r} is open already: it cannot be entered twice")
         async with AsyncExitStack() as stack:
-            self._store = AsyncStore(self.docket.store.address, connections=2)
+            self._store = AsyncStore(
+                self.docket.store.address,
+                connections=2,
+                traced=self.settings.enable_internal_instrumentation,
+            )
             stack.push_async_callback(self._store.close)
             stack.callback(self.threads.close)
             stack.callback(self._close_blocking)
@@ -195,12 +213,15 @@ class Worker:
 
     def _assemble(self) -> None:
         """Fresh parts for each run: a run that has drained leaves quiet ones behind."""
+        board = telemetry.counting(self._surroundings.board, self.docket.name, self.name)
+        self.surroundings = replace(self._surroundings, board=board)
+        self.traced = tracing()
         self.drain.begin()
         self.quiet = Quiet(self)
         self.shared = SharedValues()
         self._schedule = Schedule(self.settings.scheduling_resolution.total_seconds())
         longest_pause = self.settings.reconnection_delay.total_seconds()
-        self._outage = Outage(longest_pause)
+        self._outage = Outage(longest_pause, lambda: telemetry.count("REDIS_DISRUPTIONS", self))
         self.exchange = Exchange(
             self._store,
             self.docket.keys,
@@ -233,7 +254,11 @@ class Worker:
     def blocking_docket(self) -> blocking.Docket:
         """The skin of the docket that sync tasks are given; it has a few connections of its own."""
         if self._blocking_docket is None:
-            self._blocking = BlockingStore(self.docket.store.address, connections=4)
+            self._blocking = BlockingStore(
+                self.docket.store.address,
+                connections=4,
+                traced=self.docket.settings.enable_internal_instrumentation,
+            )
             self._blocking_docket = blocking.Docket.beside(
                 self.docket.settings, self.docket.core, self._blocking, self._run_on_loop
             )
@@ -329,6 +354,8 @@ class Worker:
                 )
                 if self.settings.schedule_automatic_tasks and not self.surroundings.quarantine:
                     self._group.start_soon(AutomaticTasks(self.docket, self.registry).run)
+                if metering() and not self.surroundings.vouched():
+                    self._group.start_soon(telemetry.Depths(self, Ledger(self._store, self.docket.keys)).run)
                 self._listen()
                 self.surroundings.board.phase(self.quiet.phase)
                 try:
@@ -501,6 +528,9 @@ class Worker:
 
     def judged(self, entry: str, verdict: int) -> None:
         self.gate.judged(entry, verdict)
+
+    def superseded(self) -> None:
+        telemetry.count("TASKS_SUPERSEDED", self)
 
     def _land(self, flight: Flight, outcome: outcomes.Outcome) -> None:
         board = self.surroundings.board

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from docket import clock, priorities, scheduling, snapshot
+from docket import clock, priorities, scheduling, snapshot, telemetry
 from docket.context import current_execution
 from docket.errors import SchedulingFailed
-from docket.execution import ExecutionState, ExecutionView, TaskCall, fresh_key
+from docket.execution import Disposition, ExecutionState, ExecutionView, TaskCall, fresh_key
 from docket.message import Record
+from docket.payload import with_header
 from docket.priorities import Priority
 from docket.registry import Registry, TaskFunction
 from docket.results import read_all
@@ -20,7 +22,7 @@ from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.connect import check as check_url
 from docket.store.keys import Keys
 from docket.store.requests import Operation
-from docket.strikelist import StrikeList
+from docket.strikelist import StrikeInstruction, StrikeList
 from docket.tasks import standard_tasks
 
 E = TypeVar("E", bound=ExecutionView)
@@ -30,14 +32,20 @@ Prepared = tuple[TaskFunction | str, datetime | None, str, Priority]
 
 
 class Core(Generic[E]):
-    """`make` builds the kind of execution that belongs to the skin, given what `ExecutionView` takes."""
+    """`make` builds the kind of execution that belongs to the skin, given what `ExecutionView` takes; `running` builds
+    those that a snapshot finds running."""
 
     def __init__(
-        self, settings: DocketSettings, make: Callable[..., E], result_storage: AsyncKeyValue | None = None
+        self,
+        settings: DocketSettings,
+        make: Callable[..., E],
+        result_storage: AsyncKeyValue | None = None,
+        running: Callable[..., E] | None = None,
     ) -> None:
         check_url(settings.url)
         self.settings = settings
         self.make = make
+        self._make_running = running or make
         self.keys = Keys(settings.name)
         self.registry = Registry()
         self.strikes = StrikeList()
@@ -82,7 +90,8 @@ class Core(Generic[E]):
         self, calls: Sequence[TaskCall], *, replace: bool = False, chunk: int = scheduling.CHUNK
     ) -> Operation[list[E]]:
         """All calls, in batches; an execution for each, in order. A call that Redis refuses has Disposition.FAILED."""
-        with_bodies = [(call, scheduling.body_of(self.registry, call)) for call in calls]
+        header = telemetry.header()
+        with_bodies = [(call, with_header(header, scheduling.body_of(self.registry, call))) for call in calls]
         outcomes = yield from scheduling.schedule(
             self.keys,
             self.registry,
@@ -112,7 +121,41 @@ class Core(Generic[E]):
             if outcome.struck_by is not None:
                 execution.error = outcome.struck_by.reason
             executions.append(execution)
+        self._count(executions, replace)
         return executions
+
+    def _count(self, executions: Sequence[E], replace: bool) -> None:
+        if telemetry.metering():
+            telemetry.count_scheduled(
+                self.settings.name,
+                [each.function_name for each in executions if each.disposition is Disposition.SCHEDULED],
+                [each.function_name for each in executions if each.disposition is Disposition.STRUCK],
+                replace=replace,
+            )
+
+    def span(
+        self,
+        verb: str,
+        call: TaskCall | None = None,
+        *,
+        key: str = "",
+        strike: StrikeInstruction | None = None,
+    ) -> AbstractContextManager[Any]:
+        """Around one operation of a client, if somebody wants traces."""
+        if not telemetry.tracing():
+            return telemetry.NOTHING
+        attributes = {"docket.name": self.settings.name}
+        if call is not None:
+            attributes |= {"docket.task": call.function_name, "docket.key": call.key}
+            if call.when is not None:
+                attributes["docket.when"] = call.when.isoformat()
+        if key:
+            attributes["docket.key"] = key
+        if strike is not None:
+            # Without the value: it may be what somebody else's argument is.
+            attributes |= {"docket.task": strike.function or "*", "docket.parameter": strike.parameter or "*"}
+            attributes["docket.operator"] = str(strike.operator)
+        return telemetry.span(verb, attributes)
 
     def schedule_one(self, call: TaskCall, *, replace: bool) -> Operation[E]:
         """SchedulingFailed if Redis refuses it."""
@@ -136,18 +179,22 @@ class Core(Generic[E]):
         execution.progress.learn(progress)
         return execution
 
-    def execution_of(self, record: Record) -> E:
-        execution = self.make(
+    def execution_of(self, record: Record, make: Callable[..., E] | None = None) -> E:
+        execution = (make or self.make)(
             record.key, record.function, record.when, body=record.body, generation=record.generation
         )
         execution.learn(record)
         return execution
 
     def snapshot(self) -> Operation[DocketSnapshot[E]]:
-        live = [self.execution_of(record) for record in (yield from snapshot.live_records(self.keys))]
+        live = yield from snapshot.live_records(self.keys)
         dead = [self.execution_of(record) for record in (yield from snapshot.dead_records(self.keys))]
-        running = [execution for execution in live if execution.state is ExecutionState.RUNNING]
-        future = [execution for execution in live if execution.state is not ExecutionState.RUNNING]
+        running = [
+            self.execution_of(each, self._make_running)
+            for each in live
+            if each.state == ExecutionState.RUNNING
+        ]
+        future = [self.execution_of(each) for each in live if each.state != ExecutionState.RUNNING]
         workers = yield from self.workers()
         return DocketSnapshot(
             clock.now(), len(live), sorted(future, key=lambda each: each.when), running, dead, workers

@@ -12,9 +12,10 @@ from typing import Any, ParamSpec, Self, overload
 import anyio.to_thread
 import redis.asyncio
 
-from docket import limits, scheduling, strikes, why
+from docket import limits, scheduling, strikes, telemetry, why
 from docket.core import Core
 from docket.execution import Execution, TaskCall
+from docket.execution import RunningExecution as RunningExecution
 from docket.limits import LimitInfo
 from docket.priorities import Priority
 from docket.registry import TaskFunction
@@ -39,7 +40,8 @@ class Docket:
     `url`: redis://, rediss://, unix://, memory://name (a private server for this process tree, gone with it) or
     embedded:///dir (a real server in that directory; its data stays). `execution_ttl`: how long what has ended is
     kept; zero keeps nothing. `result_storage`: keeps results and exceptions in place of Redis, for as long; any store
-    with the protocol of py-key-value. Raises BadURL at once; ConnectionFailed and AuthenticationFailed come from the
+    with the protocol of py-key-value. `enable_internal_instrumentation`: an OpenTelemetry instrumentation of redis-py
+    sees docket's own commands, too. Raises BadURL at once; ConnectionFailed and AuthenticationFailed come from the
     first call that needs Redis.
     """
 
@@ -51,9 +53,19 @@ class Docket:
         missed_heartbeats: int = 5,
         execution_ttl: timedelta = timedelta(minutes=15),
         result_storage: AsyncKeyValue | None = None,
+        enable_internal_instrumentation: bool = False,
     ) -> None:
-        self.settings = DocketSettings(name, url, heartbeat_interval, missed_heartbeats, execution_ttl)
-        self.core: Core[Execution] = Core(self.settings, partial(Execution, self), result_storage)
+        self.settings = DocketSettings(
+            name,
+            url,
+            heartbeat_interval,
+            missed_heartbeats,
+            execution_ttl,
+            enable_internal_instrumentation,
+        )
+        self.core: Core[Execution] = Core(
+            self.settings, partial(Execution, self), result_storage, partial(RunningExecution, self)
+        )
         self._store: AsyncStore | None = None
 
     @classmethod
@@ -65,6 +77,7 @@ class Docket:
             settings.heartbeat_interval,
             settings.missed_heartbeats,
             settings.execution_ttl,
+            enable_internal_instrumentation=settings.enable_internal_instrumentation,
             **more,
         )
 
@@ -75,7 +88,7 @@ class Docket:
             address = await anyio.to_thread.run_sync(resolve, self.url)
         else:
             address = resolve(self.url)
-        store = AsyncStore(address)
+        store = AsyncStore(address, traced=self.settings.enable_internal_instrumentation)
         if self.core.storage is not None:
             try:
                 await self.core.storage.setup()
@@ -227,7 +240,8 @@ class Docket:
 
         async def schedule(*args: Any, **kwargs: Any) -> Execution:
             call = self.core.call(prepared, args, kwargs)
-            return await self.store.perform(self.core.schedule_one(call, replace=replace))
+            with self.core.span("replace" if replace else "add", call):
+                return await self.store.perform(self.core.schedule_one(call, replace=replace))
 
         return schedule
 
@@ -264,17 +278,21 @@ class Docket:
     async def add_many(self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000) -> list[Execution]:
         """Batches instead of a round trip each; an execution for each call, in order. A call that Redis refuses has
         Disposition.FAILED and its `schedule_exception`, and does not keep the others from being scheduled."""
-        return await self.store.perform(self.core.chunked(calls, chunk_size, replace=False))
+        with self.core.span("add_many"):
+            return await self.store.perform(self.core.chunked(calls, chunk_size, replace=False))
 
     async def replace_many(
         self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000
     ) -> list[Execution]:
-        return await self.store.perform(self.core.chunked(calls, chunk_size, replace=True))
+        with self.core.span("replace_many"):
+            return await self.store.perform(self.core.chunked(calls, chunk_size, replace=True))
 
     async def cancel(self, key: str) -> None:
         """Nothing of this key runs any more, or will. What runs is stopped: an async task by its cancellation, a sync
         one by its flag. The key can be used again at once; its next run begins when the old body has ended."""
-        await self.store.perform(scheduling.cancel(self.keys, key))
+        with self.core.span("cancel", key=key):
+            was = await self.store.perform(scheduling.cancel(self.keys, key))
+        telemetry.count_cancelled(self.name, was)
 
     async def get_execution(self, key: str) -> Execution | None:
         """None if there is no record: it never existed or has expired."""
@@ -299,7 +317,8 @@ class Docket:
 
     async def clear(self) -> int:
         """Everything that waits is cancelled; what runs goes on. Returns how many."""
-        return await self.store.perform(scheduling.clear(self.keys))
+        with self.core.span("clear"):
+            return await self.store.perform(scheduling.clear(self.keys))
 
     async def snapshot(self) -> DocketSnapshot[Execution]:
         """Everything waiting, running or set aside, whether or not its task is registered here."""
@@ -349,7 +368,8 @@ class Docket:
         """
         name = strikes.function_name(function)
         rule = Strike(name, parameter, operator, value, hold)
-        await self.store.perform(strikes.strike(self.keys, self.core.strikes, rule))
+        with self.core.span("strike", strike=rule):
+            await self.store.perform(strikes.strike(self.keys, self.core.strikes, rule))
 
     async def restore(
         self,
@@ -362,7 +382,8 @@ class Docket:
         Other rules stay: one about a parameter has nothing to do with one about the whole task. False: there was none.
         """
         instruction = Restore(strikes.function_name(function), parameter, operator, value)
-        return await self.store.perform(strikes.restore(self.keys, self.core.strikes, instruction))
+        with self.core.span("restore", strike=instruction):
+            return await self.store.perform(strikes.restore(self.keys, self.core.strikes, instruction))
 
     async def wait_for_strikes_loaded(self) -> None:
         """`strike_list` is as the ledger has it now. Only who looks at it needs this: whatever is added is judged by

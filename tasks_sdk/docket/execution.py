@@ -250,6 +250,17 @@ class Execution(ExecutionView):
         return results.outcome_of(ended.record, stored)
 
 
+class RunningExecution(Execution):
+    """One that ran when a snapshot was taken."""
+
+    __slots__ = ()
+
+    @property
+    def started(self) -> datetime | None:
+        """The same as `started_at`."""
+        return self.started_at
+
+
 def moment_of(when: datetime | None) -> int | None:
     """Checked where the mistake was made: a naive datetime is refused with a sentence."""
     return None if when is None else clock.to_us(when)

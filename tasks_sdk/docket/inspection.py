@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from docket import clock, progress
+from docket import clock, payload, progress
 from docket.message import FIELDS, Record, parse_record
+from docket.propagation import unpacked
 from docket.store.keys import Keys
 from docket.store.requests import Commands, Operation
 
@@ -25,6 +26,14 @@ class Inspection:
     arguments_size: int
     result_size: int | None
     expires_at: datetime | None
+
+    @property
+    def trace(self) -> dict[str, str]:
+        """The trace that it was scheduled in, as it travels."""
+        carried = unpacked(payload.header_of(self.record.body))
+        return {
+            name.decode(errors="replace"): value.decode(errors="replace") for name, value in carried.items()
+        }
 
     @property
     def duration(self) -> timedelta | None:

@@ -21,6 +21,8 @@ _PICKLED = b"p"
 ELSEWHERE = b"e"
 """What stands in place of a result that lies in the user's result storage; `lua/_settle.lua` knows it too."""
 
+_WITH_HEADER = b"t"
+"""Then follow the header's length (4 bytes), the header (the trace that a call belongs to), what it stands before."""
 _PROTOCOL = 5
 
 LARGEST = 256 * 1024 * 1024
@@ -88,8 +90,19 @@ def _culprit(args: Sequence[Any], kwargs: Mapping[str, Any], parameters: Sequenc
     return "the arguments"
 
 
+def with_header(header: bytes, stored: bytes) -> bytes:
+    return _WITH_HEADER + len(header).to_bytes(4, "big") + header + stored if header else stored
+
+
+def header_of(stored: bytes) -> bytes:
+    """Empty, if it has none."""
+    return stored[5 : 5 + int.from_bytes(stored[1:5], "big")] if stored[:1] == _WITH_HEADER else b""
+
+
 def load_arguments(stored: bytes) -> Arguments:
     """Raises CannotLoad, also if what was stored are not the arguments of a call."""
+    if stored[:1] == _WITH_HEADER:
+        stored = stored[5 + int.from_bytes(stored[1:5], "big") :]
     value = load(stored)
     try:
         args, kwargs = value

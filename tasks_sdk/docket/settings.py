@@ -20,6 +20,7 @@ class DocketSettings:
     heartbeat_interval: timedelta = timedelta(seconds=2)
     missed_heartbeats: int = 5
     execution_ttl: timedelta = timedelta(minutes=15)
+    enable_internal_instrumentation: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -173,6 +173,8 @@ class StrikeList:
 
     def __init__(self) -> None:
         self.rules = Rules()
+        self.counted = 0
+        """How many of them the metrics know of."""
         self._warned: set[tuple[str, str]] = set()
 
     def __iter__(self) -> Iterator[Strike]:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from docket import payload
+from docket import payload, telemetry
 from docket.errors import CannotLoad, CannotStore
 from docket.registry import TaskFunction, name_of
 from docket.store import scripts
@@ -33,6 +33,8 @@ def load(keys: Keys, strikes: StrikeList) -> Operation[None]:
     version, entries = yield scripts.strikes(keys)
     known = (_strike_of(entry, fields) for entry, fields in entries)
     strikes.load([each for each in known if each is not None], version)
+    if telemetry.metering():
+        strikes.counted = telemetry.count_strikes(keys.prefix, len(strikes.rules.strikes), strikes.counted)
 
 
 def strike(keys: Keys, strikes: StrikeList, rule: Strike) -> Operation[None]:

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import redis
 
-from docket import events, limits, results, scheduling, strikes, why
+from docket import events, limits, results, scheduling, strikes, telemetry, why
 from docket.core import Core
 from docket.events import ExecutionEvent
 from docket.execution import Disposition, ExecutionView, TaskCall
@@ -90,6 +90,17 @@ class Execution(ExecutionView):
         return results.outcome_of(ended.record, stored)
 
 
+class RunningExecution(Execution):
+    """One that ran when a snapshot was taken."""
+
+    __slots__ = ()
+
+    @property
+    def started(self) -> datetime | None:
+        """The same as `started_at`."""
+        return self.started_at
+
+
 class Docket:
     """A docket whose methods block; see `docket.Docket` for what each of them means. Closed by `close()` or `with`.
 
@@ -105,9 +116,19 @@ class Docket:
         missed_heartbeats: int = 5,
         execution_ttl: timedelta = timedelta(minutes=15),
         result_storage: AsyncKeyValue | None = None,
+        enable_internal_instrumentation: bool = False,
     ) -> None:
-        self.settings = DocketSettings(name, url, heartbeat_interval, missed_heartbeats, execution_ttl)
-        self.core: Core[Execution] = Core(self.settings, partial(Execution, self), result_storage)
+        self.settings = DocketSettings(
+            name,
+            url,
+            heartbeat_interval,
+            missed_heartbeats,
+            execution_ttl,
+            enable_internal_instrumentation,
+        )
+        self.core: Core[Execution] = Core(
+            self.settings, partial(Execution, self), result_storage, partial(RunningExecution, self)
+        )
         self._store: BlockingStore | None = None
         self._resources = ExitStack()
         self._run_on_loop: RunOnLoop | None = None
@@ -120,7 +141,7 @@ class Docket:
         `run_on_loop`: carries a coroutine function out on the loop to which the result storage belongs."""
         docket = cls.__new__(cls)
         docket.settings = settings
-        docket.core = Core(settings, partial(Execution, docket))
+        docket.core = Core(settings, partial(Execution, docket), running=partial(RunningExecution, docket))
         docket.core.registry = core.registry
         docket.core.strikes = core.strikes
         docket.core.storage = core.storage
@@ -133,7 +154,7 @@ class Docket:
         if self._store is not None:
             raise RuntimeError(f"the docket {self.name!r} is open already: it cannot be entered twice")
         with ExitStack() as opening:
-            store = BlockingStore(resolve(self.url))
+            store = BlockingStore(resolve(self.url), traced=self.settings.enable_internal_instrumentation)
             if store.address.server is not None:
                 opening.callback(store.address.server.release)
             opening.callback(store.close)
@@ -278,7 +299,8 @@ class Docket:
 
         def schedule(*args: Any, **kwargs: Any) -> Execution:
             call = self.core.call(prepared, args, kwargs)
-            return self.store.perform(self.core.schedule_one(call, replace=replace))
+            with self.core.span("replace" if replace else "add", call):
+                return self.store.perform(self.core.schedule_one(call, replace=replace))
 
         return schedule
 
@@ -312,13 +334,17 @@ class Docket:
         return lambda *args, **kwargs: self.core.call(prepared, args, kwargs)
 
     def add_many(self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000) -> list[Execution]:
-        return self.store.perform(self.core.chunked(calls, chunk_size, replace=False))
+        with self.core.span("add_many"):
+            return self.store.perform(self.core.chunked(calls, chunk_size, replace=False))
 
     def replace_many(self, calls: Iterable[TaskCall], *, chunk_size: int | None = 1000) -> list[Execution]:
-        return self.store.perform(self.core.chunked(calls, chunk_size, replace=True))
+        with self.core.span("replace_many"):
+            return self.store.perform(self.core.chunked(calls, chunk_size, replace=True))
 
     def cancel(self, key: str) -> None:
-        self.store.perform(scheduling.cancel(self.keys, key))
+        with self.core.span("cancel", key=key):
+            was = self.store.perform(scheduling.cancel(self.keys, key))
+        telemetry.count_cancelled(self.name, was)
 
     def get_execution(self, key: str) -> Execution | None:
         return self.store.perform(self.core.get_execution(key))
@@ -341,7 +367,8 @@ class Docket:
         return self.store.perform(why.why(self.keys, key, self.core.strikes))
 
     def clear(self) -> int:
-        return self.store.perform(scheduling.clear(self.keys))
+        with self.core.span("clear"):
+            return self.store.perform(scheduling.clear(self.keys))
 
     def snapshot(self) -> DocketSnapshot[Execution]:
         return self.store.perform(self.core.snapshot())
@@ -379,7 +406,8 @@ class Docket:
         rules have changed since they were read, and then they are read and the calls judged again."""
         name = strikes.function_name(function)
         rule = Strike(name, parameter, operator, value, hold)
-        self.store.perform(strikes.strike(self.keys, self.core.strikes, rule))
+        with self.core.span("strike", strike=rule):
+            self.store.perform(strikes.strike(self.keys, self.core.strikes, rule))
 
     def restore(
         self,
@@ -390,7 +418,8 @@ class Docket:
     ) -> bool:
         """As `docket.Docket.restore`."""
         instruction = Restore(strikes.function_name(function), parameter, operator, value)
-        return self.store.perform(strikes.restore(self.keys, self.core.strikes, instruction))
+        with self.core.span("restore", strike=instruction):
+            return self.store.perform(strikes.restore(self.keys, self.core.strikes, instruction))
 
     def wait_for_strikes_loaded(self) -> None:
         """As `docket.Docket.wait_for_strikes_loaded`."""

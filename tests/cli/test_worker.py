@@ -33,11 +33,25 @@ VARIABLES = {
     "DOCKET_WORKER_UNTIL_FINISHED": "1",
     "DOCKET_WORKER_FALLBACK_TASK": "shop:stranger",
     "DOCKET_WORKER_RESULT_STORAGE": "shop:storage",
+    "DOCKET_WORKER_DEPENDENCIES": "shop:around",
+    "DOCKET_WORKER_SCHEDULE_AUTOMATIC_TASKS": "0",
+    "DOCKET_WORKER_ENABLE_INTERNAL_INSTRUMENTATION": "1",
+    "DOCKET_WORKER_HEALTHCHECK_PORT": "8081",
+    "DOCKET_WORKER_HEALTHCHECK_HOST": "::1",
+    "DOCKET_WORKER_METRICS_PORT": "8082",
+    "DOCKET_WORKER_METRICS_HOST": "0.0.0.0",
     "DOCKET_WORKER_MESSAGE_BATCH": "7",
     "DOCKET_WORKER_RECONNECTION_DELAY": "1.5s",
     "DOCKET_WORKER_MINIMUM_CHECK_INTERVAL": "40ms",
     "DOCKET_WORKER_SCHEDULING_RESOLUTION": "05:30",
 }
+FLAGS = {
+    "DOCKET_TASKS": "x:y",
+    "DOCKET_WORKER_UNTIL_FINISHED": "0",
+    "DOCKET_WORKER_SCHEDULE_AUTOMATIC_TASKS": "1",
+    "DOCKET_WORKER_ENABLE_INTERNAL_INSTRUMENTATION": "0",
+}
+"""Those that are not followed by a value as they stand above, each with another one."""
 SETTINGS = WorkerSettings(
     name="anna",
     concurrency=3,
@@ -48,6 +62,13 @@ SETTINGS = WorkerSettings(
     until_finished=True,
     fallback_task="shop:stranger",
     result_storage="shop:storage",
+    dependencies="shop:around",
+    schedule_automatic_tasks=False,
+    enable_internal_instrumentation=True,
+    healthcheck_port=8081,
+    healthcheck_host="::1",
+    metrics_port=8082,
+    metrics_host="0.0.0.0",
     message_batch=7,
     reconnection_delay=timedelta(seconds=1.5),
     minimum_check_interval=timedelta(milliseconds=40),
@@ -79,16 +100,18 @@ def test_the_defaults_are_those_of_the_settings(invoke: Answer, given: list[Any]
 
 def test_every_option_has_a_variable(invoke: Answer, given: list[Any]) -> None:
     invoke("worker", DOCKET_NAME="n", DOCKET_URL="redis://elsewhere", **VARIABLES)
-    assert given == [DocketSettings(name="n", url="redis://elsewhere"), SETTINGS]
+    where = DocketSettings(name="n", url="redis://elsewhere", enable_internal_instrumentation=True)
+    assert given == [where, SETTINGS]
 
 
 def test_every_option_wins_over_its_variable(invoke: Answer, given: list[Any]) -> None:
     options = ["--tasks", "shop:tasks", "--tasks", "docket.tasks:standard_tasks", "--until-finished"]
+    options += ["--no-schedule-automatic-tasks", "--enable-internal-instrumentation"]
     for name, value in VARIABLES.items():
         option = "--" + name.removeprefix("DOCKET_WORKER_").lower().replace("_", "-")
-        if name not in ("DOCKET_TASKS", "DOCKET_WORKER_UNTIL_FINISHED"):
+        if name not in FLAGS:
             options += [option, value]
-    wrong = dict.fromkeys(VARIABLES, "9") | {"DOCKET_TASKS": "x:y", "DOCKET_WORKER_UNTIL_FINISHED": "0"}
+    wrong = dict.fromkeys(VARIABLES, "9") | FLAGS
     invoke("worker", *options, **wrong)
     assert given[1] == SETTINGS
 
@@ -132,8 +155,10 @@ def test_help_tells_every_variable_the_units_and_the_exit_codes(invoke: Answer) 
         (("--logging-format", "xml"), "to be plain, rich or json, got 'xml'"),
         (("--logging-level", "LOUD"), "to be one of DEBUG"),
         (("--fallback-task", "x"), "'--fallback-task': expected module:function, got 'x'"),
+        (("--dependencies", "x"), "expected --dependencies as module:object, got 'x'"),
+        (("--metrics-port", "70000"), "expected --metrics-port to be between 0 and 65535, got 70000"),
+        (("--healthcheck-port", "-1"), "expected --healthcheck-port to be between 0 and 65535, got -1"),
         (("--result-storage", "x"), "expected --result-storage as module:object, got 'x'"),
-        (("--healthcheck-port", "8080"), "No such option"),
     ],
 )
 def test_a_bad_option_is_usage(

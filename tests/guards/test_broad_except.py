@@ -33,6 +33,8 @@ BORDERS: dict[tuple[str, str], str] = {
         "Worker._fly",
     ): "one round: the other executions of this worker go on",
     ("tasks_sdk/docket/cli/runs.py", "_result"): "what a task raised, raised again",
+    ("runtime/docket_runtime/run.py", "_load_dependencies"): "a user's module while it is imported",
+    ("runtime/docket_runtime/telemetry.py", "_flush"): "a user's exporter",
     ("tasks_sdk/docket/annotations.py", "Logged.show"): "a user's repr()",
     ("tasks_sdk/docket/annotations.py", "_evaluated"): "a user's annotations, evaluated",
     ("tasks_sdk/docket/logs.py", "_shown"): "a user's str()",

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from docket import BadURL, Disposition, Docket, DocketError
+from docket import BadURL, Disposition, Docket, DocketError, Execution
+from docket.docket import RunningExecution
 from docket.errors import SchedulingFailed
 from docket.store.scripts import Call
-from tests.runtime.support import soon, work_off
+from tests.runtime.support import Gate, running, soon, work_off
 
 LIMIT = timedelta(seconds=5)
 
@@ -362,3 +363,19 @@ async def test_a_batch_is_bounded_in_bytes(docket: Docket, monkeypatch: pytest.M
     assert sum(size >> 20 for size in sizes) >= 100
     assert max(sizes) <= 64 << 20
     assert await docket.clear() == 100
+
+
+async def test_what_runs_is_a_running_execution(docket: Docket):
+    gate = Gate()
+    docket.register(gate, names=["gate"])
+    await docket.add("gate", key="k")("x")
+    await docket.add("trace", when=soon(hours=1), key="later")("x")
+    async with running(docket, name="anna"):
+        await gate.has_begun()
+        (found,) = (await docket.snapshot()).running
+        assert isinstance(found, RunningExecution) and isinstance(found, Execution)
+        assert found.worker == "anna" and found.started == found.started_at is not None
+        assert not any(isinstance(each, RunningExecution) for each in (await docket.snapshot()).future)
+        gate.open.set()
+        await found.get_result(timeout=timedelta(seconds=5))
+    await docket.cancel("later")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 import typer
 
@@ -33,6 +35,7 @@ TERM or INT drains; a second one shortens the drain to 5 seconds; a third one st
 
 
 def worker(
+    context: typer.Context,
     tasks: wanted.Tasks = None,
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
@@ -43,8 +46,15 @@ def worker(
     drain_timeout: wanted.DrainTimeout = options.shown(WorkerSettings.drain_timeout),
     max_crashes: wanted.MaxCrashes = options.shown(WorkerSettings.max_crashes),
     until_finished: wanted.UntilFinished = False,
+    schedule_automatic_tasks: wanted.ScheduleAutomaticTasks = WorkerSettings.schedule_automatic_tasks,
     fallback_task: wanted.FallbackTask = None,
+    dependencies: wanted.Dependencies = None,
     result_storage: wanted.ResultStorage = None,
+    healthcheck_port: wanted.HealthcheckPort = None,
+    healthcheck_host: wanted.HealthcheckHost = WorkerSettings.healthcheck_host,
+    metrics_port: wanted.MetricsPort = None,
+    metrics_host: wanted.MetricsHost = WorkerSettings.metrics_host,
+    enable_internal_instrumentation: wanted.EnableInternalInstrumentation = False,
     message_batch: wanted.MessageBatch = options.shown(WorkerSettings.message_batch),
     reconnection_delay: wanted.ReconnectionDelay = options.shown(WorkerSettings.reconnection_delay),
     minimum_check_interval: wanted.MinimumCheckInterval = options.shown(
@@ -60,27 +70,22 @@ def worker(
     """
     try:
         check(url)
-        where = DocketSettings(name=docket, url=url)
-        conduct = WorkerSettings(
-            name=name,
-            concurrency=concurrency,
-            threads=threads,
-            redelivery_timeout=redelivery_timeout,
-            reconnection_delay=reconnection_delay,
-            minimum_check_interval=minimum_check_interval,
-            scheduling_resolution=scheduling_resolution,
-            message_batch=message_batch,
-            drain_timeout=drain_timeout,
-            max_crashes=max_crashes,
-            tasks=_references(tasks),
-            fallback_task=fallback_task,
-            result_storage=result_storage,
-            until_finished=until_finished,
+        where = DocketSettings(
+            name=docket, url=url, enable_internal_instrumentation=enable_internal_instrumentation
         )
+        conduct = _conduct(context.params)
     except ValueError as error:
         leave(in_options(error), USAGE)
     logs.configure(logging_format, logging_level)
     raise typer.Exit(_run(where, conduct))
+
+
+def _conduct(given: Mapping[str, Any]) -> WorkerSettings:
+    """Options and settings have the same names."""
+    known = {field.name for field in fields(WorkerSettings)}
+    said: dict[str, Any] = {name: value for name, value in given.items() if name in known}
+    said["tasks"] = _references(given["tasks"])
+    return WorkerSettings(**said)
 
 
 def _references(given: Sequence[str] | None) -> tuple[str, ...]:

@@ -134,6 +134,59 @@ ResultStorage = Annotated[
         show_default=False,
     ),
 ]
+Dependencies = Annotated[
+    str | None,
+    typer.Option(
+        "--dependencies",
+        envvar=_variables("DEPENDENCIES"),
+        help="What is opened around every task: a list, or a mapping of names.",
+        metavar="MODULE:MEMBER",
+        show_default=False,
+    ),
+]
+ScheduleAutomaticTasks = Annotated[
+    bool,
+    typer.Option(
+        "--schedule-automatic-tasks/--no-schedule-automatic-tasks",
+        envvar="DOCKET_WORKER_SCHEDULE_AUTOMATIC_TASKS",
+        help="Add perpetual and cron tasks that are automatic when the worker starts.",
+    ),
+]
+EnableInternalInstrumentation = Annotated[
+    bool,
+    typer.Option(
+        "--enable-internal-instrumentation/--no-enable-internal-instrumentation",
+        envvar="DOCKET_WORKER_ENABLE_INTERNAL_INSTRUMENTATION",
+        help="Let an OpenTelemetry instrumentation of redis-py see docket's own commands, too.",
+    ),
+]
+HealthcheckPort = Annotated[
+    int | None,
+    number(
+        "--healthcheck-port",
+        "Answer at this port whether the worker is well: /live, /ready, /startup. 0: a free one.",
+        "DOCKET_WORKER_HEALTHCHECK_PORT",
+        show_default=False,
+    ),
+]
+HealthcheckHost = Annotated[
+    str,
+    typer.Option(
+        envvar="DOCKET_WORKER_HEALTHCHECK_HOST", help="Address of the health check.", metavar="HOST"
+    ),
+]
+MetricsPort = Annotated[
+    int | None,
+    number(
+        "--metrics-port",
+        "Show Prometheus at this port what the worker counts. 0: a free one. Needs docket-runtime[otel].",
+        "DOCKET_WORKER_METRICS_PORT",
+        show_default=False,
+    ),
+]
+MetricsHost = Annotated[
+    str, typer.Option(envvar="DOCKET_WORKER_METRICS_HOST", help="Address of the metrics.", metavar="HOST")
+]
 FallbackTask = Annotated[
     str | None,
     option(

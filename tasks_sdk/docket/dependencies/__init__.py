@@ -11,6 +11,12 @@ from docket.dependencies.contextual import (
     TaskLogger,
 )
 from docket.dependencies.functional import CallArgument, DependencyFunction, Depends, Shared, TaskArgument
+from docket.dependencies.introspection import (
+    get_annotation_dependencies,
+    get_dependency_parameters,
+    get_single_dependency_of_type,
+    get_single_dependency_parameter_of_type,
+)
 from docket.dependencies.limits import ConcurrencyLimit, ConflictResolution, Cooldown, Debounce, RateLimit
 from docket.dependencies.perpetual import Cron, Perpetual
 from docket.dependencies.retry import ExponentialRetry, Retry
@@ -45,6 +51,10 @@ __all__ = [
     "TaskArgument",
     "TaskKey",
     "TaskLogger",
+    "get_annotation_dependencies",
+    "get_dependency_parameters",
+    "get_single_dependency_of_type",
+    "get_single_dependency_parameter_of_type",
     "current_docket",
     "current_execution",
     "current_worker",

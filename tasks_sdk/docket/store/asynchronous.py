@@ -21,6 +21,7 @@ from docket.store.connect import (
 from docket.store.listener import Listener, Subscription
 from docket.store.requests import Attempt, Commands, Emit, NextEvent, Operation, Stream
 from docket.store.scripts import Call
+from docket.telemetry import internal
 
 T = TypeVar("T")
 
@@ -28,8 +29,12 @@ T = TypeVar("T")
 class AsyncStore:
     """A few connections, shared by everybody in this event loop."""
 
-    def __init__(self, address: Address, *, connections: int = 8, **options: Any) -> None:
+    def __init__(
+        self, address: Address, *, connections: int = 8, traced: bool = False, **options: Any
+    ) -> None:
+        """`traced`: an instrumentation of redis-py, if there is one, may see what is asked."""
         self.address = address
+        self.traced = traced
         self.client: Any = async_client(address, connections, **options)
         self._free = asyncio.Semaphore(connections)
         self._quiet_client = async_client(address, 2)
@@ -102,7 +107,8 @@ class AsyncStore:
         # Our own limit of time: redis-py's is a `wait_for` around each send, and on Python 3.11 that can swallow a
         # cancellation. It begins when a connection is free, however many callers wait for one.
         async with self._free, asyncio.timeout(REPLY_TIMEOUT):
-            return await self._send(request)
+            with internal(self.traced):
+                return await self._send(request)
 
     async def _send(self, request: Call | Commands) -> Any:
         if isinstance(request, Call):

@@ -14,6 +14,7 @@ from docket.errors import AuthenticationFailed
 from docket.store.connect import BROKEN, Address, blocking_client, is_final, translated, translating
 from docket.store.requests import SUBSCRIBED, Attempt, Commands, Emit, NextEvent, Operation, Stream
 from docket.store.scripts import Call
+from docket.telemetry import internal
 
 T = TypeVar("T")
 
@@ -23,8 +24,12 @@ _BETWEEN_TRIES = 0.2
 class BlockingStore:
     """A few connections, shared by the threads of this process."""
 
-    def __init__(self, address: Address, *, connections: int = 8, **options: Any) -> None:
+    def __init__(
+        self, address: Address, *, connections: int = 8, traced: bool = False, **options: Any
+    ) -> None:
+        """`traced`: an instrumentation of redis-py, if there is one, may see what is asked."""
         self.address = address
+        self._traced = traced
         self.client: Any = blocking_client(address, connections, **options)
         # Each waiting thread listens on a connection of its own; they are few, and silent until something happens.
         kwargs = {**self.client.connection_pool.connection_kwargs, "socket_timeout": None}
@@ -88,12 +93,14 @@ class BlockingStore:
     def ask(self, request: Call | Commands) -> Any:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""
         try:
-            return self._ask_once(request)
+            with internal(self._traced):
+                return self._ask_once(request)
         except BROKEN as error:
             if is_final(error) or (isinstance(request, Call) and not request.repeatable):
                 raise
             self.client.connection_pool.disconnect(inuse_connections=False)
-            return self._ask_once(request)
+            with internal(self._traced):
+                return self._ask_once(request)
 
     def _ask_once(self, request: Call | Commands) -> Any:
         if isinstance(request, Call):
