@@ -92,7 +92,7 @@ def test_the_commands_it_shows_exist(tmp_path: Path, own_redis: RedisServer) -> 
         for line in block.splitlines()
         if line.startswith("$ docket ")
     ]
-    assert len(shown) == 8
+    assert len(shown) == 9
     for command in sorted(
         shown, key=lambda one: one.startswith("worker ")
     ):  # the worker last: all is cleared
