@@ -74,9 +74,9 @@ async def test_it_is_a_retry_that_has_a_pause(docket: Docket):
 
 
 async def test_it_is_due_and_nobody_has_taken_it_up(docket: Docket):
-    await docket.add("trace", when=soon(milliseconds=5), key="k")("x")
+    await docket.add("trace", when=soon(milliseconds=300), key="k")("x")
     found = await until_it_says(docket, "k", "no worker has taken it up yet")
-    assert found == ["it has been due for 0s, and no worker has taken it up yet", NOBODY]
+    assert found[0].startswith("it has been due for ") and found[1:] == [NOBODY]
 
 
 async def test_it_is_in_line_and_no_worker_is_alive(docket: Docket):
@@ -133,7 +133,8 @@ async def test_it_is_running(docket: Docket):
         await gate.has_begun()
         found = await docket.why("k")
         assert found.state == "running"
-        assert found.reasons == ("it is running, on worker anna for 0s",)
+        assert found.reasons[0].startswith("it is running, on worker anna for ")
+        assert len(found.reasons) == 1
         gate.open.set()
         await until(lambda: len(gate.log) == 2)
 
