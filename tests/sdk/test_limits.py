@@ -1020,3 +1020,19 @@ async def test_a_call_for_later_that_is_refused_when_it_is_due(docket: Docket):
             await later.get_result(timeout=WITHIN)
         gate.open.set()
     assert now() > later.when
+
+
+async def test_two_rates_of_one_task_both_hold(docket: Docket):
+    """So many in a second and so many in a minute: neither forgets starts that the other counts."""
+    began: list[float] = []
+
+    async def call_api(
+        burst: RateLimit = RateLimit(2, per=timedelta(milliseconds=100)),
+        sustained: RateLimit = RateLimit(3, per=timedelta(milliseconds=600)),
+    ) -> None:
+        began.append(time.monotonic())
+
+    await docket.add_many([docket.call(call_api)() for _ in range(6)])
+    await work_off(docket)
+    for count, per in ((2, 0.09), (3, 0.59)):
+        assert all(later - earlier >= per for earlier, later in zip(began, began[count:], strict=False))
