@@ -65,6 +65,13 @@ local function debounce(key, limit, generation)
   return false, due
 end
 
+-- A rate of `n` admits nothing until the n-th newest start has left its window. Limits of one name share a log of starts,
+-- whatever their windows, so none may throw away by its own window what another still counts.
+local function oldest_that_counts(limit)
+  local rank = int(limit[3] - 1)
+  return tonumber(redis.call("ZREVRANGE", rates .. limit[2], rank, rank, "WITHSCORES")[2])
+end
+
 -- The first limit that refuses it (nil: none), and the moment when that one will not any more, if it is known. `own`: the
 -- line that it comes from, in which it is the first.
 local function refusal(key, item, own)
@@ -78,8 +85,8 @@ local function refusal(key, item, own)
         return i
       end
     elseif kind == "r" then
-      redis.call("ZREMRANGEBYSCORE", rates .. name, "-inf", int(now_us - limit[4]))
-      if redis.call("ZCARD", rates .. name) >= limit[3] then
+      local oldest = oldest_that_counts(limit)
+      if oldest and oldest > now_us - limit[4] then
         return i
       end
     elseif item.passed ~= item.generation then
@@ -97,10 +104,18 @@ local function refusal(key, item, own)
   end
 end
 
--- The start counts in the window from when it really happens.
+-- The start counts in the window from when it really happens. Only so many of the newest can matter to a limit; a few more
+-- are kept for others of the same name.
+local starts_kept = 1000
+
 local function count_start(limit, entry, begun)
-  redis.call("ZADD", rates .. limit[2], begun and now_text or not_begun, entry)
-  redis.call("PEXPIRE", rates .. limit[2], math.ceil(limit[4] / 1000) + (begun and 1000 or 86400000))
+  local log = rates .. limit[2]
+  redis.call("ZADD", log, begun and now_text or not_begun, entry)
+  redis.call("ZREMRANGEBYRANK", log, 0, int(-1 - math.max(starts_kept, limit[3])))
+  local lasts = math.ceil(limit[4] / 1000) + (begun and 1000 or 86400000)
+  if redis.call("PTTL", log) < lasts then
+    redis.call("PEXPIRE", log, lasts)
+  end
 end
 
 local function grant(key, item, entry, begun)
@@ -132,11 +147,9 @@ end
 
 -- A line that waits for time to pass has an alarm: when the oldest start leaves the window.
 local function set_alarm(limit)
-  local log, name = rates .. limit[2], limit[2]
-  local beyond = redis.call("ZCARD", log) - limit[3]
-  if beyond >= 0 then
-    local begun = tonumber(redis.call("ZRANGE", log, beyond, beyond, "WITHSCORES")[2])
-    redis.call("ZADD", alarms_key, int((begun >= not_begun and now_us or begun) + limit[4]), name)
+  local begun = oldest_that_counts(limit)
+  if begun then
+    redis.call("ZADD", alarms_key, int((begun >= not_begun and now_us or begun) + limit[4]), limit[2])
   end
 end
 
