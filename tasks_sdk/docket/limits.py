@@ -89,7 +89,7 @@ def _page(keys: Keys, kind: str, names: list[str], maximums: dict[str, int]) -> 
     asked: list[tuple[Any, ...]] = []
     for name in names:
         line = keys.waiting(name) if kind == CONCURRENCY else keys.throttled(name)
-        used = ("SMEMBERS", keys.concurrency(name)) if kind == CONCURRENCY else ("ZCARD", keys.rates(name))
+        used = ("SMEMBERS", keys.concurrency(name)) if kind == CONCURRENCY else ("EXISTS", keys.rates(name))
         asked += (used, ("ZCARD", line), ("ZRANGE", line, 0, 0))
     replies = yield Commands(asked)
     found: list[LimitInfo] = []
@@ -102,19 +102,28 @@ def _page(keys: Keys, kind: str, names: list[str], maximums: dict[str, int]) -> 
         records = yield from _records(keys, [*held, *head])
         stated = _stated(kind, name, [records[key] for key in (*head, *held)])
         most, is_set = _most(name, stated, maximums)
+        if kind == RATE:
+            used = yield from _starts(keys, name, stated)
         found.append(
             LimitInfo(
                 name,
                 kind,
                 most,
                 is_set,
-                len(held) if kind == CONCURRENCY else int(used),
+                len(held) if kind == CONCURRENCY else used,
                 tuple(_holder(key, records[key]) for key in held),
                 int(waiting),
                 clock.from_us(int(records[head[0]][4] or 0)) if head else None,
             )
         )
     return found
+
+
+def _starts(keys: Keys, name: str, row: list[Any]) -> Operation[int]:
+    """How many there were within the window; what is older may still be kept for a limit of the same name."""
+    since = clock.now_us() - int(row[3]) if row else 0
+    (count,) = yield Commands((("ZCOUNT", keys.rates(name), since, "+inf"),))
+    return int(count)
 
 
 def _records(keys: Keys, names: list[str]) -> Operation[dict[str, list[bytes | None]]]:

@@ -1036,3 +1036,28 @@ async def test_two_rates_of_one_task_both_hold(docket: Docket):
     await work_off(docket)
     for count, per in ((2, 0.09), (3, 0.59)):
         assert all(later - earlier >= per for earlier, later in zip(began, began[count:], strict=False))
+
+
+async def test_what_a_rate_limit_has_used_is_what_its_window_holds(docket: Docket):
+    """Though older starts are kept, for others of the same name."""
+    ran: list[str] = []
+
+    async def often(
+        k: int, rate: RateLimit = RateLimit(2, per=timedelta(milliseconds=150), limit_by="k")
+    ) -> None:
+        ran.append("often")
+
+    async def seldom(k: int, rate: RateLimit = RateLimit(3, per=HOUR, limit_by="k")) -> None:
+        ran.append("seldom")
+
+    async with running(docket):
+        for _ in range(3):
+            await (await docket.add(often)(1)).get_result(timeout=WITHIN)
+        await docket.add(seldom, key="waits")(1)
+        async with asyncio.timeout(5):
+            while not await docket.limits():
+                await asyncio.sleep(0.005)
+        (limit,) = await docket.limits()
+        assert (limit.name, limit.most, limit.used, limit.waiting) == ("k:1", 3, 3, 1)
+    assert ran == ["often"] * 3
+    await docket.clear()
