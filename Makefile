@@ -1,13 +1,15 @@
 # Everything here needs python3 and pip, and makes its own .venv once. PYTHON=… chooses the interpreter.
 # TESTS="tests/sdk -k name" chooses tests, VERSIONS="3.12 3.13" the interpreters of the matrix.
+# DURATION=30m is how long `make soak` breaks things.
 
 PYTHON   ?=
 TESTS    ?=
 VERSIONS ?= 3.12 3.13
+DURATION ?= 10m
 SOURCES   = tasks_sdk runtime supervisor tests $(wildcard chaos examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench test-matrix clean
+.PHONY: help demo test lint format bench soak test-matrix clean
 
 help:
 	@echo "make demo         2,000 tasks in two supervised processes, one of them killed on the way"
@@ -15,6 +17,7 @@ help:
 	@echo "make lint         ruff check, ruff format, pyright strict"
 	@echo "make format       let ruff mend what it can"
 	@echo "make bench        throughput, latency and memory against pydocket"
+	@echo "make soak         random signals to a service under load for $(DURATION), and the ledger at the end"
 	@echo "make test-matrix  the test suite on Python $(VERSIONS), Redis 6.2 and 7"
 	@echo "make clean        remove the environments"
 
@@ -35,6 +38,9 @@ format: .venv/ready-dev
 
 bench: .venv/ready-test
 	.venv/bin/python -m tests.benchmarks
+
+soak: .venv/ready-test
+	.venv/bin/python -m chaos.soak --duration $(DURATION)
 
 test-matrix:
 	VERSIONS="$(VERSIONS)" TESTS="$(TESTS)" .ci/test-matrix
