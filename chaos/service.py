@@ -86,6 +86,7 @@ class Service:
 
     def counters(self) -> Mapping[str, float]:
         """`docket_tasks_…_total` over all tasks, by the word in the middle."""
+        self.wait_for("/metrics", 10)
         counters: dict[str, float] = {}
         for family in text_string_to_metric_families(self.ask("/metrics")[1]):
             for sample in family.samples:

@@ -14,7 +14,7 @@ from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
 from docket_supervisor.doctor import REFUSED, Doctor, explained
 from docket_supervisor.forking import fork
-from docket_supervisor.loading import LoadFailed, load
+from docket_supervisor.loading import LoadFailed, find_setup, load
 from docket_supervisor.sampling import weigh
 from docket_supervisor.settings import SupervisorSettings
 from docket_supervisor.template import preload
@@ -43,6 +43,7 @@ def _check(settings: SupervisorSettings) -> int:
     try:
         with Doctor(thorough=True) as doctor:
             load(settings.worker.tasks, settings.app_dir)
+            find_setup(settings.worker_setup)
     except LoadFailed as failure:
         _say(str(failure))
         return ExitCode.IMPORT

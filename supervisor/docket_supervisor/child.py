@@ -18,7 +18,7 @@ from docket_supervisor.channel import Notices
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.listening import Entrance
-from docket_supervisor.loading import LoadFailed, load
+from docket_supervisor.loading import LoadFailed, load, set_up
 from docket_supervisor.messages import ImportFailed, PhaseChanged
 from docket_supervisor.metrics_files import MetricsFiles
 from docket_supervisor.parking import parked
@@ -83,6 +83,7 @@ def be_worker(inherited: Inheritance, seat: int, slot: int, generation: int, *, 
     dump_on_request(inherited.spool.file(seat))
     try:
         load(settings.worker.tasks, settings.app_dir)
+        set_up(settings.worker_setup)
     except LoadFailed as failure:
         inherited.notices.tell(ImportFailed(str(failure)))
         return ExitCode.IMPORT

@@ -64,7 +64,7 @@ def explained(findings: Sequence[Finding]) -> str:
         [
             "importing the task modules has left what does not survive a fork:",
             *lines,
-            "Make it in a task or a dependency instead, or use --no-preload.",
+            "Make it in a task, a dependency or --worker-setup instead, or use --no-preload.",
         ]
     )
 
@@ -85,6 +85,7 @@ class Doctor:
         self._natives: dict[int, str] = {}
         self._seen_descriptors = _descriptors()
         self._seen_natives = _natives()
+        self._providers_before = list(_providers())
         self._before = frozenset(self._seen_descriptors)
         self._natives_before = frozenset(self._seen_natives)
 
@@ -105,7 +106,8 @@ class Doctor:
 
     def findings(self) -> list[Finding]:
         """What is there now and was not before; what an import has opened and closed again is no matter."""
-        return [*self._threads(), *self._sockets(), *_loops(), *_providers(), *self._inheritable()]
+        providers = (each for each in _providers() if each not in self._providers_before)
+        return [*self._threads(), *self._sockets(), *_loops(), *providers, *self._inheritable()]
 
     # While modules are imported
 

@@ -6,7 +6,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from inspect import isawaitable
 from types import TracebackType
 from typing import cast
 
@@ -33,26 +34,54 @@ def load(references: Sequence[str], app_dir: str) -> int:
     return len(references)
 
 
-def _load(reference: str, folder: str) -> None:
-    name, _, attribute = reference.partition(":")
+def find_setup(reference: str | None) -> Callable[[], object] | None:
+    """The function of `--worker-setup`, to be found after `load`; LoadFailed if it is none."""
+    if reference is None:
+        return None
+    found = _find(reference, "on sys.path")
+    if not callable(found):
+        raise LoadFailed(f"expected {reference} to be a function, got {type(found).__name__}")
+    return found
+
+
+def set_up(reference: str | None) -> None:
+    """What the application wants to be done in each worker has been done; LoadFailed if that could not be."""
+    setup = find_setup(reference)
+    if setup is None:
+        return
     try:
-        collection: object = importlib.import_module(name)
+        result = setup()
     except BaseException as error:
-        told = traceback.TracebackException(type(error), error, _theirs(error.__traceback__))
-        _leave_us_out(told)
-        text = "".join(told.format())
-        raise LoadFailed(
-            f"could not import {name} (for {reference}, from {folder}):\n{text[-_LONGEST:]}"
-        ) from None
-    try:
-        collection = getattr(collection, attribute)
-    except AttributeError as error:
-        raise LoadFailed(f"could not find {reference}: {error}") from None
+        raise LoadFailed(f"{reference} failed:\n{_told(error)}") from None
+    if isawaitable(result):
+        raise LoadFailed(f"expected {reference} to be a plain function: there is no event loop yet")
+
+
+def _load(reference: str, folder: str) -> None:
+    collection = _find(reference, f"from {folder}")
     if not isinstance(collection, Iterable) or isinstance(collection, str):
         raise LoadFailed(f"expected {reference} to be a list of functions, got {type(collection).__name__}")
     for member in cast("Iterable[object]", collection):
         if not callable(member):
             raise LoadFailed(f"expected {reference} to hold functions only, got {member!r}")
+
+
+def _find(reference: str, where: str) -> object:
+    name, _, attribute = reference.partition(":")
+    try:
+        module: object = importlib.import_module(name)
+    except BaseException as error:
+        raise LoadFailed(f"could not import {name} (for {reference}, {where}):\n{_told(error)}") from None
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise LoadFailed(f"could not find {reference}: {error}") from None
+
+
+def _told(error: BaseException) -> str:
+    told = traceback.TracebackException(type(error), error, _theirs(error.__traceback__))
+    _leave_us_out(told)
+    return "".join(told.format())[-_LONGEST:]
 
 
 def _leave_us_out(told: traceback.TracebackException | None) -> None:

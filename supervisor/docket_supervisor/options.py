@@ -202,6 +202,16 @@ Preload = Annotated[
     bool,
     _option("DOCKET_PRELOAD", "Import the task modules once and fork workers from there, or in each worker."),
 ]
+WorkerSetup = Annotated[
+    str | None,
+    _option(
+        "DOCKET_WORKER_SETUP",
+        "Called in every worker process before it takes work: the place for telemetry and other things that must not "
+        "be forked.",
+        metavar="MODULE:FUNCTION",
+        show_default="none",
+    ),
+]
 StrictFork = Annotated[
     bool,
     typer.Option(

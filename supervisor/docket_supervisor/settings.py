@@ -57,6 +57,8 @@ class SupervisorSettings:
     limits: Limits = field(default_factory=Limits)
     preload: bool = True
     strict_fork: bool = False
+    worker_setup: str | None = None
+    """`module:function` that every worker calls once it has been forked, before it takes work."""
     health_port: int | None = None
     health_host: str = "127.0.0.1"
     require_redis: bool = False
@@ -83,6 +85,8 @@ class SupervisorSettings:
             raise ValueError(f"expected --canary to be zero or more, got {describe(self.canary)}")
         if self.health_port is not None and not 0 <= self.health_port <= 65535:
             raise ValueError(f"expected --health-port to be between 0 and 65535, got {self.health_port}")
+        if self.worker_setup is not None and not all(self.worker_setup.partition(":")):
+            raise ValueError(f"expected --worker-setup as module:function, got {self.worker_setup!r}")
         if not os.path.isdir(self.app_dir):
             raise ValueError(f"expected --app-dir to be a folder, got {self.app_dir!r}")
         checked_format(self.log_format)

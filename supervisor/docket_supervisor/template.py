@@ -16,7 +16,7 @@ from docket_supervisor.child import Inheritance, be_worker
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.doctor import REFUSED, Doctor, explained
 from docket_supervisor.forking import die_with_parent, fork_for_reaper
-from docket_supervisor.loading import LoadFailed, load
+from docket_supervisor.loading import LoadFailed, find_setup, load
 from docket_supervisor.messages import Forked, ForkWorker, Imported, ImportFailed
 
 logger = logging.getLogger("docket.template")
@@ -57,6 +57,7 @@ def run_template(inherited: Inheritance, channel: Channel, generation: int) -> i
     try:
         with Doctor() as doctor:
             collections = load(inherited.settings.worker.tasks, inherited.settings.app_dir)
+            find_setup(inherited.settings.worker_setup)
     except LoadFailed as failure:
         channel.send(ImportFailed(str(failure)))
         return ExitCode.IMPORT

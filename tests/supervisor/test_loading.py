@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from docket_supervisor.loading import LoadFailed, load
+from docket_supervisor.loading import LoadFailed, find_setup, load, set_up
 
 
 @pytest.fixture
@@ -62,3 +63,48 @@ def test_a_missing_collection_and_a_wrong_one_are_told(app: Path) -> None:
     assert failure(app, "shop_d:number") == "expected shop_d:number to be a list of functions, got int"
     assert failure(app, "shop_d:text") == "expected shop_d:text to be a list of functions, got str"
     assert failure(app, "shop_d:words") == "expected shop_d:words to hold functions only, got 'a'"
+
+
+@pytest.fixture
+def setups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "setups_of_a_test.py").write_text(
+        "done = []\n"
+        "def fine(): done.append(1)\n"
+        "def broken(): raise RuntimeError('no exporter')\n"
+        "def leaves(): raise SystemExit(4)\n"
+        "async def asynchronous(): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "setups_of_a_test"
+    sys.modules.pop("setups_of_a_test", None)
+
+
+def test_no_setup_is_nothing_to_do() -> None:
+    set_up(None)
+    assert find_setup(None) is None
+
+
+def test_a_setup_is_called(setups: str) -> None:
+    set_up(f"{setups}:fine")
+    assert sys.modules[setups].done == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("broken", "RuntimeError: no exporter"),
+        ("leaves", "SystemExit: 4"),
+        ("asynchronous", "to be a plain function: there is no event loop yet"),
+        ("done", "to be a function, got list"),
+        ("missing", "could not find setups_of_a_test:missing"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_a_setup_that_cannot_be_done_is_told(setups: str, name: str, sentence: str) -> None:
+    with pytest.raises(LoadFailed, match=re.escape(sentence)):
+        set_up(f"{setups}:{name}")
+
+
+def test_a_module_of_a_setup_that_is_missing_is_told() -> None:
+    with pytest.raises(LoadFailed, match="could not import no_such_module"):
+        find_setup("no_such_module:function")

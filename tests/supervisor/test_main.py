@@ -39,6 +39,7 @@ OPTIONS = {
     "--max-age": "DOCKET_MAX_AGE",
     "--recycle-jitter": "DOCKET_RECYCLE_JITTER",
     "--preload": "DOCKET_PRELOAD",
+    "--worker-setup": "DOCKET_WORKER_SETUP",
     "--strict-fork": "DOCKET_STRICT_FORK",
     "--health-port": "DOCKET_HEALTH_PORT",
     "--health-host": "DOCKET_HEALTH_HOST",
