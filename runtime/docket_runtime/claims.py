@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from docket import clock
 from docket.interruption import Interruption
@@ -34,6 +35,10 @@ class Flight:
     stopped: bool = False
     interrupted: bool = False
     timed_out_at: float = 0.0
+    asked_to_end_at: float = 0.0
+    if_too_late: tuple[str, int] = ("failed", 0)
+    """How it is settled if its process has to end for it: a verb and its operand."""
+    allowed: timedelta = timedelta(0)
     interruption: Interruption | None = None
 
     def time_out(self) -> None:
@@ -56,8 +61,14 @@ class Flight:
             and not (self.interruption is not None and self.interruption.shielded)
         )
 
+    @property
+    def abandoned(self) -> bool:
+        """Its thread was told to end, for whatever reason, and runs on."""
+        return self.in_thread and 0 < self.asked_to_end_at <= clock.monotonic() - TIMEOUT_GRACE
+
     def stop(self) -> None:
         """The body is asked to end: an async one at its next await, a sync one by an exception in its thread."""
+        self.asked_to_end_at = self.asked_to_end_at or clock.monotonic()
         if self.interruption is not None:
             self.interruption.request()
         if self.begun and not self.in_thread and self.task is not None:

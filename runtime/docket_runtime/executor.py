@@ -288,13 +288,14 @@ class Executor:
     def _begin_the_limit(self, flight: Flight, opening: resolution.Opening) -> None:
         limit, board = opening.time_limit, self._worker.surroundings.board
         if limit is not None:
-            verb, operand = self._if_too_late(opening)
             timeout = limit.timeout
-            limit.begin(
-                lambda deadline: board.limited(
-                    flight.place, deadline, timeout.allowed.total_seconds(), verb, operand
-                )
-            )
+            flight.if_too_late = self._if_too_late(opening)
+
+            def moved(deadline: float) -> None:
+                flight.allowed = timeout.allowed
+                board.limited(flight.place, deadline, timeout.allowed.total_seconds(), *flight.if_too_late)
+
+            limit.begin(moved)
 
     def _if_too_late(self, opening: resolution.Opening) -> tuple[str, int]:
         """How it ends if its process has to be killed for its time limit: as `_failed` would decide, but said in

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from docket import clock
+from docket_runtime.abandonment import Abandonment
 from docket_runtime.loopwatch import LoopWatch
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Heartbeat:
     async def run(self) -> None:
         worker = self._worker
         watch = LoopWatch(worker.claims, lambda: not worker.surroundings.vouched())
+        abandonment = Abandonment(worker)
         watch.start()
         try:
             ticks = 0
@@ -34,6 +36,7 @@ class Heartbeat:
             while True:
                 worker.surroundings.board.tick(max(0.0, clock.monotonic() - due))
                 watch.turned()
+                abandonment.look()
                 self._heed()
                 if ticks % _TITLED_EVERY == 0:
                     self._show()

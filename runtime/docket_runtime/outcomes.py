@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from docket import payload
+from docket import clock, payload
 from docket.strikelist import Strike
 
 _LONGEST_ERROR = 4000
@@ -49,6 +49,17 @@ def completed(value: Any) -> Outcome:
 def too_long(allowed: timedelta) -> TimeoutError:
     """What a body that ran longer than its task allows has failed with."""
     return TimeoutError(f"it ran longer than {allowed}")
+
+
+def when_too_late(verb: str, operand: int, allowed: timedelta) -> Outcome:
+    """Of a body that was ended with its process: as `Board.limited` says it in advance."""
+    match verb:
+        case "retry":
+            return Outcome("retry", operand)
+        case "perpetuate":
+            return Outcome("perpetuate", max(0, operand - clock.now_us()), b"")
+        case _:
+            return failed(too_long(allowed))
 
 
 def failed(error: BaseException) -> Outcome:

@@ -22,6 +22,8 @@ from docket.errors import DocketError
 from docket.registry import TaskFunction, plan
 from docket.resultstorage import refuse_other_than_storage
 from docket.settings import DocketSettings
+from docket_runtime import outcomes
+from docket_runtime.afterwards import Bequest, as_text, become
 from docket_runtime.dumping import dump_on_request
 from docket_runtime.health import Health
 from docket_runtime.ports import CannotListen, healthcheck_server, metrics_server
@@ -33,6 +35,10 @@ from docket_runtime.worker import Worker
 _LOG = logging.getLogger("docket.worker")
 
 CLEAN, BUG, USAGE, IMPORT_FAILED, HANDED_BACK = 0, 1, 2, 3, 7
+
+
+_FOLDER = os.getcwd()
+"""Where the program was started, wherever tasks go."""
 
 
 class ImportFailed(Exception):
@@ -111,7 +117,7 @@ async def _serve(settings: DocketSettings, options: WorkerSettings, surroundings
             if worker.drain.left_in_threads:
                 # Under a supervisor the steward hands over what the threads still run, once they are really dead.
                 if not surroundings.vouched():
-                    await worker.retire()
+                    _become_what_follows(settings, worker)
                 _leave_now(HANDED_BACK)
         return HANDED_BACK if worker.drain.passed_deadline else CLEAN
 
@@ -170,12 +176,42 @@ async def _load_storage(reference: str) -> Any:
         raise ImportFailed(reference) from error
 
 
-def _leave_now(code: int) -> None:
-    """A thread that does not end would keep the interpreter from ending."""
+def _become_what_follows(settings: DocketSettings, worker: Worker) -> None:
+    """Does not return: the threads end here and now, and then what they ran is settled or handed back."""
+    late = [flight for flight in worker.claims if flight.cannot_be_ended]
+    bequest = Bequest(
+        docket=settings.name,
+        url=settings.url,
+        worker_id=worker.worker_id,
+        max_crashes=worker.settings.max_crashes,
+        verdicts=[
+            as_text(flight.claimed.entry, outcomes.when_too_late(*flight.if_too_late, flight.allowed))
+            for flight in late
+        ],
+        anew=list(worker.surroundings.anew) if worker.begins_anew else [],
+        folder=_FOLDER,
+        code=HANDED_BACK,
+        log_level=logging.getLogger().level,
+    )
+    _flush()
+    try:
+        become(bequest)
+    except OSError as error:
+        _LOG.warning(
+            "could not hand back what threads still run (%s): it follows when the lease lapses", error
+        )
+
+
+def _flush() -> None:
     flush()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def _leave_now(code: int) -> None:
+    """A thread that does not end would keep the interpreter from ending."""
+    _flush()
     os._exit(code)
 
 
@@ -211,6 +247,7 @@ class _Watch:
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._heard += 1
+        self._worker.begins_anew = False
         set_from_above = self._worker.surroundings.board.drain_at
         grace = self._worker.settings.drain_timeout
         if self._heard >= 3 and set_from_above is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from docket_runtime.board import Board, NullBoard
@@ -24,7 +24,8 @@ class Surroundings:
     `vouched` is asked before every renewal of the lease: True means that somebody else renews it. `orphaned` is the
     read end of a pipe that comes to its end when the parent has died: the worker then drains and leaves. A
     `quarantine` worker has one slot, takes only suspects, and leaves when there are none. `stacks` is the descriptor to
-    which USR1 and a crash write the stacks of the process.
+    which USR1 and a crash write the stacks of the process. `anew` is the command that starts this worker again in the
+    place of this process; without one it is not the worker's to replace.
     """
 
     board: Board = field(default_factory=NullBoard)
@@ -34,3 +35,4 @@ class Surroundings:
     suspects: bool = True
     titled: Callable[[int, int], None] = _untitled
     stacks: int = STANDARD_ERROR
+    anew: Sequence[str] = ()

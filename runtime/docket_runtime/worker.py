@@ -132,6 +132,8 @@ class Worker:
         self.claims = Claims(concurrency)
         self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
         self._is_running = False
+        self.begins_anew = False
+        """Its process is to be replaced, for a thread in it cannot be ended."""
         self._executor = Executor(self)
         self._flights = [self._flying_in(place) for place in range(concurrency)]
         self._opened: AsyncExitStack | None = None

@@ -25,6 +25,8 @@ from docket_supervisor.phases import Event
 from docket_supervisor.posts import Post, Role, Sentence, Sitting, Watch
 from docket_supervisor.restarts import LONGEST_DELAY, GiveUp, Life, Restart, Restarts
 
+SPARE_AFTER = 1.0
+"""Seconds for which all slots must have been ready: a start, or what follows a death, is not slowed by it."""
 OLD_NEWS = 5.0
 """Seconds after which a kill for want of memory explains no death any more."""
 OUTLIVED = Sentence("drain-deadline", "it outlived its deadline")
@@ -279,8 +281,11 @@ class Crew:
             if spare.source is not self._hiring:
                 self.retire(spare)
             return
+        if not all(post.sitting is Sitting.READY for post in self._slots):
+            self._no_spare_until = now + SPARE_AFTER
+            return
         free = [post for post in self._posts if post.role is Role.FREE]
-        if len(free) > self._settings.surge and all(post.sitting is Sitting.READY for post in self._slots):
+        if len(free) > self._settings.surge:
             free[0].role, free[0].restarts = Role.SPARE, self._budget()
             self._hire(free[0])
 
@@ -345,7 +350,7 @@ class Crew:
         if now >= self._forget_at:
             self._forget_at = now + OLD_NEWS
             self._oom.forget()
-        wake_at = math.inf
+        wake_at = self._no_spare_until if now < self._no_spare_until else math.inf
         limit = self._settings.boot_timeout.total_seconds()
         for post in self._posts:
             if post.sitting is Sitting.RESTING:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from docket import clock
 from docket.store.ledger import Ledger, Verdict
 from docket_supervisor.board import Seat
 from docket_supervisor.messages import HandOver
@@ -30,13 +29,7 @@ def _verdict(entry: str, verb: str, operand: int, allowed: float) -> Verdict:
     # After the fork only, like every room of the runtime.
     from docket_runtime import outcomes
 
-    match verb:
-        case "retry":
-            outcome = outcomes.Outcome("retry", operand)
-        case "perpetuate":
-            outcome = outcomes.Outcome("perpetuate", max(0, operand - clock.now_us()), b"")
-        case _:
-            outcome = outcomes.failed(outcomes.too_long(timedelta(seconds=allowed)))
+    outcome = outcomes.when_too_late(verb, operand, timedelta(seconds=allowed))
     return (entry, outcome.verb, outcome.a, outcome.b)
 
 

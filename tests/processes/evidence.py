@@ -101,6 +101,13 @@ async def match_for_ever(key: str = TaskKey()) -> None:
         re.match(r"(a+)+$", "a" * 64 + "b")
 
 
+def sleep_on(path: str, key: str = TaskKey()) -> None:
+    """Cannot be interrupted while it sleeps, which it does for long unless there is such a file."""
+    with running(key):
+        if not Path(path).exists():
+            time.sleep(3600)
+
+
 SECOND = timedelta(seconds=1)
 
 
@@ -226,6 +233,7 @@ tasks = [
     wait_for_sync,
     block_the_loop,
     wait_then_block,
+    sleep_on,
     match_for_ever,
     sleep_for_ever_within_a_second,
     match_for_ever_within_a_second,

@@ -145,8 +145,9 @@ def test_workers_of_a_killed_supervisor_finish_their_work_and_leave(
     go = tmp_path / "go"
     execution = docket.add(task, key="running")(str(go))
     pid = evidence.running_in("running")
+    eventually(lambda: supervisor.titled("spare"))
     everybody = supervisor.everybody()
-    assert len(everybody) == 4
+    assert len(everybody) == 5
     supervisor.signal(signal.SIGKILL)
     supervisor.logged("supervisor is gone")
     began_at = time.monotonic()

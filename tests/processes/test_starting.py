@@ -37,10 +37,10 @@ def test_the_titles_tell_what_every_process_is_and_does(
         return sum(int(number) for pair in shown for number in pair.split("+"))
 
     eventually(lambda: busy() == 2, f"{titles()}")
-    expected = [f"docket: steward {docket_name}", f"docket: supervisor {docket_name}"]
+    expected = [f"docket: {kind} {docket_name}" for kind in ("spare", "steward", "supervisor")]
     if preload == "--preload":
         expected.append(f"docket: template {docket_name}")
-    assert [title for title in titles() if " worker " not in title] == expected
+    eventually(lambda: [title for title in titles() if " worker " not in title] == expected, f"{titles()}")
     for slot in range(2):
         (title,) = [title for title in titles() if f"[{slot}]" in title]
         assert title.startswith(f"docket: worker {docket_name} [{slot}] gen 1 busy ") and title.endswith("/7")

@@ -18,6 +18,9 @@ from docket_supervisor.loading import LoadFailed, load
 
 FAILED, USAGE, IMPORT_FAILED, NOT_FOUND = 1, 2, 3, 4
 
+ITS_OWN_PROGRAM = "docket"
+"""The context's object when the command line is what this process is there for, and not called by a test."""
+
 EXIT_CODES = "Exit codes: 0 done · 1 Redis could not be reached, or refused · 2 usage"
 EXIT_CODES_OF_ONE = f"{EXIT_CODES} · 4 not found"
 """For commands that are about one thing, which may not be there."""

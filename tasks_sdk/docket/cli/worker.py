@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -12,7 +13,7 @@ import typer
 from docket import logs
 from docket.cli import options
 from docket.cli import worker_options as wanted
-from docket.cli.session import IMPORT_FAILED, USAGE, leave
+from docket.cli.session import IMPORT_FAILED, ITS_OWN_PROGRAM, USAGE, leave
 from docket.cli.signatures import compact
 from docket.registry import Registry
 from docket.settings import DocketSettings
@@ -77,7 +78,7 @@ def worker(
     except ValueError as error:
         leave(in_options(error), USAGE)
     logs.configure(logging_format, logging_level)
-    raise typer.Exit(_run(where, conduct))
+    raise typer.Exit(_run(where, conduct, _again(context, url)))
 
 
 def _conduct(given: Mapping[str, Any]) -> WorkerSettings:
@@ -94,7 +95,7 @@ def _references(given: Sequence[str] | None) -> tuple[str, ...]:
     return references or WorkerSettings.tasks
 
 
-def _run(where: DocketSettings, conduct: WorkerSettings) -> int:
+def _run(where: DocketSettings, conduct: WorkerSettings, anew: Sequence[str]) -> int:
     try:
         load(conduct.tasks, ".")
         _tell(where, conduct)
@@ -102,8 +103,16 @@ def _run(where: DocketSettings, conduct: WorkerSettings) -> int:
         leave(error, IMPORT_FAILED)
     # Not at the top: mistakes in options and task modules are to be said before a loop and its machinery are loaded.
     from docket_runtime.run import run_worker
+    from docket_runtime.surroundings import Surroundings
 
-    return run_worker(where, conduct)
+    return run_worker(where, conduct, Surroundings(anew=anew)) if anew else run_worker(where, conduct)
+
+
+def _again(context: typer.Context, url: str) -> Sequence[str]:
+    """The command that starts this program again; none if it is part of another one, or its queue would end with it."""
+    if context.find_root().obj != ITS_OWN_PROGRAM or url.startswith(("memory:", "embedded:")):
+        return ()
+    return [sys.executable, *sys.orig_argv[1:]]
 
 
 def _tell(where: DocketSettings, conduct: WorkerSettings) -> None:
