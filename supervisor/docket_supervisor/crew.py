@@ -250,6 +250,9 @@ class Crew:
         """The relief stands for its slot; the one that did retires, and has this long to finish what it runs."""
         retiring, self._slots[relief.slot] = self._slots[relief.slot], relief
         relief.role = Role.WORKER
+        if relief.sitting is Sitting.READY:
+            # The first one ever, if whoever stood for the slot never came up.
+            self._happened(Event.READY)
         self.retire(retiring, grace)
 
     def retire(self, post: Post, grace: timedelta | None = None) -> None:
@@ -264,6 +267,8 @@ class Crew:
             self._signal(post, signal.SIGTERM)
         elif post.sitting is not Sitting.HIRING:
             self._free(post)
+        elif post.source is not None:
+            post.source.cancel(post.number)
 
     def _free(self, post: Post) -> None:
         post.role, post.slot, post.source = Role.FREE, -1, None
@@ -432,6 +437,9 @@ class Crew:
             self._happened(Event.MISCONFIGURED)
             return
         if death.code == ExitCode.IMPORT:
+            if self._settings.watch and not post.quarantine:
+                post.sitting = Sitting.GIVEN_UP
+                return
             self._happened(Event.IMPORT_FAILED)
         if post.quarantine:
             self._judge_quarantine(post, death, life)
@@ -461,7 +469,7 @@ class Crew:
         self._give_up_if_all_have()
 
     def _give_up_if_all_have(self) -> None:
-        if all(slot.sitting is Sitting.GIVEN_UP for slot in self._slots):
+        if all(slot.sitting is Sitting.GIVEN_UP for slot in self._slots) and not self._settings.watch:
             self._happened(Event.GAVE_UP)
 
     # Quiet

@@ -48,6 +48,9 @@ class Hiring(Protocol):
     generation: int
     """Of the code that its workers run."""
 
+    keeps_code: bool
+    """It has imported the code once for all; otherwise its workers import whatever is there when they are born."""
+
     @property
     def imported(self) -> bool:
         """Workers can be had."""
@@ -61,6 +64,10 @@ class Hiring(Protocol):
     def start(self) -> None: ...
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None: ...
+
+    def cancel(self, seat: int) -> None:
+        """A request that nobody has heard yet is answered with 0; otherwise it changes nothing."""
+        ...
 
     @property
     def outstanding(self) -> bool:
@@ -82,6 +89,7 @@ class DirectHiring:
     """Each worker is forked by the supervisor and imports for itself."""
 
     outstanding = False
+    keeps_code = False
     imported = True
     failure = ""
 
@@ -98,6 +106,7 @@ class DirectHiring:
         self.generation = numbers.next()
 
     def start(self) -> None: ...
+    def cancel(self, seat: int) -> None: ...
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
         main = partial(be_worker, self._inherited, seat, slot, self.generation, quarantine=quarantine)
@@ -122,6 +131,8 @@ class DirectHiring:
 
 class TemplateHiring:
     """Workers come from the template; requests wait until it has imported. A template that dies is replaced."""
+
+    keeps_code = True
 
     def __init__(
         self,
@@ -179,6 +190,10 @@ class TemplateHiring:
         self._waiting[seat] = ForkWorker(seat, slot, quarantine)
         self._ask()
 
+    def cancel(self, seat: int) -> None:
+        if self._waiting.pop(seat, None) is not None:
+            self._hired(seat, 0)
+
     def turn(self, now: float) -> float:
         if now >= self._retry_at:
             self.start()
@@ -201,7 +216,10 @@ class TemplateHiring:
         self.failure = "the task modules failed to import" if imports else f"template {death.cause}"
         if not self._dismissed:
             logger.warning("template %d %s", death.pid, death.cause)
-            self._retry_at = clock.monotonic() + (0.0 if came_up else TEMPLATE_PAUSE)
+            # Who develops is told once; the next change brings the next template.
+            waits = self._inherited.settings.watch and imports
+            pause = 0.0 if came_up else math.inf if waits else TEMPLATE_PAUSE
+            self._retry_at = clock.monotonic() + pause
         return True
 
     def pids(self) -> list[int]:

@@ -73,6 +73,7 @@ def supervise(
     health_host: options.HealthHost = SupervisorSettings.health_host,
     require_redis: options.RequireRedis = SupervisorSettings.require_redis,
     app_dir: options.AppDir = SupervisorSettings.app_dir,
+    watch: options.Watch = SupervisorSettings.watch,
     log_format: options.LogFormat = None,
     log_level: options.LogLevel = SupervisorSettings.log_level,
     pidfile: options.Pidfile = None,
@@ -192,6 +193,7 @@ def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
         health_host=given["health_host"],
         require_redis=given["require_redis"],
         app_dir=given["app_dir"],
+        watch=given["watch"],
         log_format=logs.checked_format(log_format) if log_format else logs.default_format(),
         log_level=logs.checked_level(given["log_level"]),
     )

@@ -245,6 +245,15 @@ AppDir = Annotated[
     str,
     _option("DOCKET_APP_DIR", "Folder from which the task modules are imported.", metavar="FOLDER"),
 ]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        envvar="DOCKET_WATCH",
+        help="For development: replace the workers whenever a Python file in --app-dir changes, and wait for the "
+        "next change when the tasks cannot be imported.",
+    ),
+]
 LogFormat = Annotated[
     str | None,
     _option(

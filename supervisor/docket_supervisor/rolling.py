@@ -28,6 +28,8 @@ class Manner:
     """How long the first worker is watched before the others follow."""
     grace: timedelta | None = None
     """What each old worker is given to finish; None: the drain timeout."""
+    supersedes: bool = False
+    """Code that is still on trial is forgotten for it."""
 
 
 class Roll:
@@ -75,6 +77,8 @@ class Roll:
     def ask(self, manner: Manner | None = None) -> None:
         """Begins at the next turn, or when the one that goes on has ended."""
         self._wanted = manner or Manner(self._settings.canary)
+        if self._wanted.supersedes:
+            self._happened(Happening.SUPERSEDED)
         if self._stage is not Stage.IDLE:
             logger.info("a reload is going on; another one follows it")
 
@@ -138,6 +142,9 @@ class Roll:
 
     def _replace(self, now: float) -> float:
         old = [slot for slot, post in enumerate(self._crew.slots) if post.source is not self._sources.current]
+        if self._stage is Stage.UNDOING and not self._sources.current.keeps_code:
+            # The old code is nowhere any more: replacing those that work with the new one would only lose them.
+            old = []
         if not old and not self._under_way:
             self._happened(Happening.COMPLETE)
             return now

@@ -34,6 +34,8 @@ class Happening(Enum):
     """A slot cannot be handed on, however often it is tried."""
     COMPLETE = auto()
     """Every slot runs the code in service."""
+    SUPERSEDED = auto()
+    """The code on trial is not even the newest any more."""
     LEAVING = auto()
     """The service is told to stop."""
 
@@ -72,6 +74,7 @@ TABLE: dict[tuple[Stage, Happening], Move] = {
     (_S.WATCHING, _H.PASSED): Move(_S.ROLLING, (_D.ADOPT,)),
     # On trial, nothing has changed for the slots: forgetting the new code is all that there is to undo.
     **{(stage, _H.FAILED): Move(_S.IDLE, (_D.DISCARD, _D.UNDONE)) for stage in _TRIAL},
+    **{(stage, _H.SUPERSEDED): Move(_S.IDLE, (_D.DISCARD,)) for stage in _TRIAL},
     (_S.ROLLING, _H.COMPLETE): Move(_S.IDLE, (_D.DISCARD, _D.SUCCEED)),
     (_S.ROLLING, _H.HOPELESS): Move(_S.UNDOING, (_D.RESTORE,)),
     (_S.UNDOING, _H.COMPLETE): Move(_S.IDLE, (_D.DISCARD, _D.UNDONE)),

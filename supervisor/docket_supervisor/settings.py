@@ -63,6 +63,7 @@ class SupervisorSettings:
     health_host: str = "127.0.0.1"
     require_redis: bool = False
     app_dir: str = "."
+    watch: bool = False
     log_format: LogFormat = field(default_factory=default_format)
     log_level: LogLevel = "INFO"
     short_drain: timedelta = timedelta(seconds=5)
@@ -151,7 +152,7 @@ class SupervisorSettings:
     @property
     def surge(self) -> int:
         """Workers beyond the slots that may be there while some are being replaced."""
-        return 1
+        return self.most if self.watch else 1
 
 
 def in_options(error: ValueError) -> str:

@@ -7,8 +7,10 @@ import math
 import os
 import selectors
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 from docket import clock
@@ -28,13 +30,13 @@ from docket_supervisor.listening import CannotListen, Entrance
 from docket_supervisor.messages import ImportFailed, Message
 from docket_supervisor.metrics_files import MetricsFiles
 from docket_supervisor.patience import granted
-from docket_supervisor.phases import ALIVE, SERVING, STARTING, Action, Event, Phase, after
+from docket_supervisor.phases import ALIVE, STARTING, Action, Event, Phase, after
 from docket_supervisor.premises import Premises
 from docket_supervisor.publishing import PERIOD, Publisher
 from docket_supervisor.reaping import farewell, reap
 from docket_supervisor.recycling import Recycling
 from docket_supervisor.reliefs import Reliefs
-from docket_supervisor.rolling import Roll
+from docket_supervisor.rolling import Manner, Roll
 from docket_supervisor.servers import Server, hold_server
 from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
@@ -48,6 +50,7 @@ from docket_supervisor.strays import Strays
 from docket_supervisor.taken import Taken
 from docket_supervisor.verbs import Verbs
 from docket_supervisor.vigil import Vigil
+from docket_supervisor.watching import Watch, enumerated
 
 logger = logging.getLogger("docket.supervisor")
 
@@ -124,6 +127,7 @@ class Supervisor:
             began=self._reloading,
             ended=self._herald.reloaded,
         )
+        self._changes = Watch(settings.app_dir) if settings.watch else None
         self._sizing = Sizing(settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going)
         self._publisher = Publisher(self._inherited.board.bulletin, settings, self._crew)
 
@@ -184,6 +188,9 @@ class Supervisor:
         self._premises.open(self._selector)
         self._compare_patience()
         self._server = hold_server(settings.docket.url)
+        if settings.watch:
+            # Compiled files are told apart by the second of their change: two edits may come within one.
+            sys.dont_write_bytecode = True
         self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
         self._preloads = become_subreaper() and settings.preload
@@ -312,6 +319,10 @@ class Supervisor:
             self._explained.add(failure.explanation)
             what = "are refused" if failure.refused else "failed to import"
             logger.error("task modules %s: %s", what, failure.explanation)
+            if self._settings.watch:
+                logger.info("waiting for the next change")
+        if self._settings.watch:
+            return
         # Refused while the service runs (by a template that replaces another one), it goes on with what it has.
         starting = self._phase in STARTING
         self._events.append(Event.MISCONFIGURED if failure.refused and starting else Event.IMPORT_FAILED)
@@ -346,8 +357,8 @@ class Supervisor:
                 now, progressing=self._phase in STARTING or self._leaving, healthy=self._crew.healthy
             ),
         )
-        if self._phase in SERVING:
-            wake_at = min(wake_at, self._roll.turn(now), self._recycling.turn(now, rolling=self._roll.going))
+        if self._phase in ALIVE:
+            wake_at = min(wake_at, self._renew(now))
         if self._phase in STARTING:
             wake_at = min(wake_at, self._starting(now))
         elif self._phase is Phase.CLOSING:
@@ -364,6 +375,19 @@ class Supervisor:
             return now
         return wake_at
 
+    def _renew(self, now: float) -> float:
+        """Workers are replaced for the sake of new code, or of what they have become."""
+        wake_at = math.inf
+        if self._changes is not None:
+            if changed := self._changes.turn(now):
+                logger.info("changed: %s", enumerated(changed))
+                grace = self._settings.short_drain
+                self._roll.ask(Manner(canary=timedelta(0), grace=grace, supersedes=True))
+            wake_at = self._changes.next_look
+        elif self._phase in STARTING:
+            return wake_at
+        return min(wake_at, self._roll.turn(now), self._recycling.turn(now, rolling=self._roll.going))
+
     @property
     def _leaving(self) -> bool:
         return self._phase not in ALIVE
@@ -379,6 +403,9 @@ class Supervisor:
 
     def _starting(self, now: float) -> float:
         late_at = self._boots_count_from(now) + self._settings.boot_timeout.total_seconds()
+        if self._settings.watch:
+            # Whoever develops may need a while until there is anything that can become ready.
+            late_at = math.inf
         if now >= late_at:
             logger.error("no worker became ready within %s", describe(self._settings.boot_timeout))
             self._events.append(Event.BOOT_TIMED_OUT)

@@ -37,6 +37,7 @@ def reloaded(supervisor: Supervisor, times: int = 1) -> None:
     eventually(lambda: supervisor.log().count("is in service: ") == times, "reloaded", patience=40)
 
 
+@pytest.mark.timeout(120)
 @PRELOAD
 def test_a_roll_under_load_loses_nothing_and_runs_nothing_twice(
     preload: str, docket: Docket, supervise: Supervise, evidence: Evidence
@@ -182,4 +183,31 @@ def test_a_canary_that_is_killed_undoes_the_reload_and_its_work_runs_again(
     second.sync()
     assert (second.attempt, second.crashes) == (1, 0)
     assert generations(supervisor) == [1] and evidence.ran_once("on-the-old")
+    assert supervisor.stop() == 0
+
+
+@PRELOAD
+def test_while_watching_an_edit_is_live_within_seconds_and_a_broken_one_costs_nothing(
+    preload: str, docket: Docket, supervise: Supervise, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    module = app / "watched_app.py"
+    module.write_text("syntax error\n")
+    supervisor = supervise(
+        *("--processes", "2", "--app-dir", str(app), "--tasks", "watched_app:tasks", preload, "--watch"),
+        ready=False,
+    )
+    supervisor.logged("waiting for the next change")
+    assert supervisor.log().count("SyntaxError") == 1 and supervisor.process.poll() is None
+    for version in ("one", "two", "three"):
+        module.write_text(APP.format(version=version))
+        eventually(
+            lambda version=version: docket.add("version")().get_result() == version, f"{version} is live"
+        )
+        if version == "two":
+            reloaded(supervisor, times=2)
+            module.write_text("raise RuntimeError('half-written')\n")
+            supervisor.logged("RuntimeError: half-written")
+            assert docket.add("version")().get_result() == "two"
     assert supervisor.stop() == 0

@@ -30,6 +30,7 @@ class Hiring:
 
     generation = 1
     outstanding = True
+    keeps_code = True
     imported = True
     failure = ""
 
@@ -37,6 +38,7 @@ class Hiring:
         self.asked: list[int] = []
 
     def start(self) -> None: ...
+    def cancel(self, seat: int) -> None: ...
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
         self.asked.append(seat)

@@ -45,6 +45,7 @@ OPTIONS = {
     "--health-host": "DOCKET_HEALTH_HOST",
     "--require-redis": "DOCKET_REQUIRE_REDIS",
     "--app-dir": "DOCKET_APP_DIR",
+    "--watch": "DOCKET_WATCH",
     "--log-format": "DOCKET_LOG_FORMAT",
     "--log-level": "DOCKET_LOG_LEVEL",
     "--pidfile": "DOCKET_PIDFILE",

@@ -189,6 +189,21 @@ def test_slots_whose_new_worker_never_comes_up_are_handed_back(start: Start, tmp
     left(service)
 
 
+def test_without_a_template_there_is_no_old_code_to_hand_slots_back_to(start: Start, tmp_path: Path) -> None:
+    service = start(processes=3, preload=False, canary=0.3, max_restarts=2)
+    service.ready(3)
+    service.signal(signal.SIGHUP)
+    new = service.ready(4)[3]
+    (tmp_path / "at-start").write_text("exit 1")
+    service.logged("reload undone, generation 1 stays in service: slot 1 could not be handed on")
+    assert generations(service) == [1, 1, 2] and not gone(new)
+    (tmp_path / "at-start").unlink()
+    service.signal(signal.SIGHUP)
+    reloaded(service)
+    assert generations(service) == [2, 2, 2] and gone(new)
+    left(service)
+
+
 def test_a_slot_that_was_given_up_comes_back_with_the_new_code(start: Start, tmp_path: Path) -> None:
     service = start(processes=2, max_restarts=0)
     _, second = service.ready(2)

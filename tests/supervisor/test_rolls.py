@@ -57,7 +57,7 @@ def test_every_roll_that_ends_by_itself_says_how_and_lets_one_template_go() -> N
     ends = [
         move
         for (_, happening), move in TABLE.items()
-        if move.stage is Stage.IDLE and happening is not Happening.LEAVING
+        if move.stage is Stage.IDLE and happening not in (Happening.LEAVING, Happening.SUPERSEDED)
     ]
     assert ends
     for move in ends:
@@ -70,3 +70,14 @@ def test_every_roll_that_ends_by_itself_says_how_and_lets_one_template_go() -> N
 def test_what_a_stage_does_not_know_changes_nothing(stage: Stage, happening: Happening) -> None:
     if (stage, happening) not in TABLE:
         assert after(stage, happening) == Move(stage)
+
+
+@pytest.mark.parametrize("passed", range(1, 4))
+def test_code_on_trial_is_forgotten_for_newer_code_and_nothing_has_failed(passed: int) -> None:
+    stage, done = live(*TRIAL[:passed], Happening.SUPERSEDED, Happening.ASKED)
+    assert stage is Stage.IMPORTING
+    assert done[-2:] == [Step.DISCARD, Step.IMPORT] and Step.UNDONE not in done
+
+
+def test_a_roll_that_has_passed_its_trial_is_not_superseded() -> None:
+    assert live(*TRIAL, Happening.SUPERSEDED)[0] is Stage.ROLLING
