@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from docket import Docket, ExecutionState, TaskKey, Worker, testing
-from docket.dependencies import ConcurrencyLimit, Cooldown, Debounce, RateLimit
+from docket.dependencies import ConcurrencyLimit, Cooldown, Debounce, RateLimit, Retry
 from tests.runtime.support import until
 
 HOUR = timedelta(hours=1)
@@ -160,3 +160,36 @@ async def test_a_permit_outlives_a_cancelled_body_until_that_has_ended(docket: D
         gates.go.set()
         await run
     assert ran == ["first", "first has ended", "second"]
+
+
+@pytest.mark.parametrize("on_conflict", ["cancel", "skip", "replace"])
+async def test_what_was_admitted_once_is_not_refused_when_it_comes_again(
+    docket: Docket, on_conflict: str
+) -> None:
+    """Between two attempts another call takes the permit: the second attempt waits for it."""
+
+    async def body(
+        key: str = TaskKey(),
+        retry: Retry = Retry(attempts=2, delay=timedelta(milliseconds=20)),
+        limit: ConcurrencyLimit = ConcurrencyLimit(on_conflict=on_conflict),
+    ) -> None:
+        ran.append(f"{key} {retry.attempt}")
+        if key == "first" and retry.attempt == 1:
+            raise ValueError("again")
+        if key == "second":
+            await gates.pass_(key)
+
+    async with Worker(docket) as worker:
+        first = await docket.add(body, key="first")()
+        run = asyncio.create_task(worker.run_until_finished())
+        await until(lambda: ran == ["first 1"])
+        await docket.add(body, key="second")()
+        await until(lambda: gates.running == ["second"])
+        async with asyncio.timeout(5):
+            while not any(limit.waiting for limit in await docket.limits()):
+                await asyncio.sleep(0.005)
+        gates.go.set()
+        await run
+    await first.sync()
+    assert first.state is ExecutionState.COMPLETED
+    assert ran == ["first 1", "second 1", "first 2"]

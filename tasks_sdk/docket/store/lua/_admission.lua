@@ -126,8 +126,10 @@ local function grant(key, item, entry, begun)
     if kind == "c" then
       redis.call("SADD", concurrency .. name, key)
       redis.call("SADD", limits_key, name)
+      once = once or limit[4] ~= "queue"
     elseif kind == "r" then
       count_start(limit, entry, begun)
+      once = once or limit[5] == "drop"
     else
       once = true
       if item.passed ~= item.generation then
@@ -153,8 +155,13 @@ local function set_alarm(limit)
   end
 end
 
-local function waits(limit)
-  return (limit[1] == "c" and (limit[4] == "queue" or limit[4] == "replace")) or (limit[1] == "r" and limit[5] == "wait")
+local function has_passed(item)
+  return item.passed == item.generation
+end
+
+-- Another attempt, or what was handed back, is never refused for good: it was admitted once, and must not get lost.
+local function waits(limit, item)
+  return ((limit[1] == "c" or limit[1] == "r") and has_passed(item)) or (limit[1] == "c" and (limit[4] == "queue" or limit[4] == "replace")) or (limit[1] == "r" and limit[5] == "wait")
 end
 
 local function wait_for(key, item, limit)
@@ -231,7 +238,7 @@ local function admit(key, entry, text, generation, priority)
   end
   local item = item_of(text, generation, r[1], priority, r[2])
   local refused, due = refusal(key, item)
-  if refused and item.wanted[refused][4] == "replace" then
+  if refused and item.wanted[refused][4] == "replace" and not has_passed(item) then
     make_room(item.wanted[refused])
     refused, due = refusal(key, item)
   end
@@ -240,7 +247,7 @@ local function admit(key, entry, text, generation, priority)
     return true
   elseif due then
     wait_until(key, due)
-  elseif waits(item.wanted[refused]) then
+  elseif waits(item.wanted[refused], item) then
     wait_for(key, item, item.wanted[refused])
   else
     return refused
@@ -252,7 +259,7 @@ end
 local function line_for(key, text, generation, priority)
   local item = item_of(text, generation, nil, priority)
   for _, limit in ipairs(item.wanted) do
-    if not waits(limit) or limit[4] == "replace" then
+    if not waits(limit, item) or limit[4] == "replace" then
       return false
     end
   end
@@ -268,7 +275,7 @@ local function line_up_again(key, text, generation, priority)
   local r = redis.call("HMGET", runs .. key, "ticket", "passed")
   local item = item_of(text, generation, r[1], priority, r[2])
   for _, limit in ipairs(item.wanted) do
-    if limit[1] == "c" and waits(limit) then
+    if limit[1] == "c" and waits(limit, item) then
       wait_for(key, item, limit)
       return true
     end
@@ -298,7 +305,7 @@ local function ask_first(_, key, own)
   redis.call("HDEL", record, "waiting")
   if due then
     wait_until(key, due)
-  elseif limit and waits(limit) then
+  elseif limit and waits(limit, item) then
     wait_for(key, item, limit)
   else
     -- Refused for good or admitted: a worker is next.
