@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import punctuality, report, supervised, throughput
+from tests.benchmarks import limited, punctuality, report, supervised, throughput
 from tests.benchmarks.bench import QUICK, Amounts, Bench
 from tests.benchmarks.contestants import CACHE, FLOOR, OURS, Broken, pydocket, version_of
 from tests.benchmarks.results import Row
@@ -27,6 +27,7 @@ MEASURES = {
     "drain": throughput.drain_async,
     "sync": throughput.drain_sync,
     "supervised": supervised.drain_supervised,
+    "limits": limited.limits,
     "rest": throughput.rest,
     "compute": throughput.compute,
     "latency": punctuality.latency,

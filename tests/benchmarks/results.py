@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Target:
-    """`times`: ours must be so many times better than pydocket. `most`: ours must not be above."""
+    """`times`: ours must be so many times better than pydocket. `most`: ours must not be above. `least`: nor below."""
 
     text: str
     times: float | None = None
     most: float | None = None
+    least: float | None = None
 
     def is_met(self, ours: float | None, ratio: float | None) -> bool | None:
         """None if it cannot be told."""
         if self.times is not None:
             return None if ratio is None else ratio >= self.times
-        return None if ours is None or self.most is None else ours <= self.most
+        if ours is None:
+            return None
+        return (self.most is None or ours <= self.most) and (self.least is None or ours >= self.least)
 
 
 @dataclass

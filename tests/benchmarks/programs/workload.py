@@ -11,6 +11,7 @@ from typing import Any
 from marks import Marks
 
 import docket
+from docket import ConcurrencyLimit
 
 marks = Marks()
 is_ours = hasattr(docket, "DeadLetter")
@@ -50,6 +51,19 @@ compute: Callable[[int], Any] = _compute if is_ours else _compute_in_thread
 compute.__name__ = "compute"
 
 
+async def limited_nothing(number: int, limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=50)) -> None:
+    marks.mark(number)
+
+
+async def limited_work(number: int, limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=10)) -> None:
+    marks.mark(number)
+    await asyncio.sleep(0.005)
+
+
+async def held_up(number: int, limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=1)) -> None:
+    await asyncio.sleep(3)
+
+
 async def hold(number: int, folder: str) -> None:
     """Writes down who runs it, and runs until there is a file that says it may end."""
     with open(os.path.join(folder, f"{number}.runs"), "a") as runs:
@@ -58,4 +72,4 @@ async def hold(number: int, folder: str) -> None:
         await asyncio.sleep(0.01)
 
 
-tasks = [nothing, nothing_sync, rest, compute, hold]
+tasks = [nothing, nothing_sync, rest, compute, limited_nothing, limited_work, held_up, hold]
