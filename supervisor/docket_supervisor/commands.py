@@ -102,6 +102,11 @@ def reload(socket: Socket = None, docket: Docket = None, pid: Pid = None, wait: 
     _ask(Wanted(socket, docket, pid), "reload", wait=wait)
 
 
+def stacks(socket: Socket = None, docket: Docket = None, pid: Pid = None, wait: Wait = False) -> None:
+    """Write the stacks of every process to the log of the service. With --wait: until they are there."""
+    _ask(Wanted(socket, docket, pid), "stacks", wait=wait)
+
+
 def stop(socket: Socket = None, docket: Docket = None, pid: Pid = None, wait: Wait = False) -> None:
     """Drain and leave, as TERM does. With --wait: until the supervisor is gone."""
     told = _ask(Wanted(socket, docket, pid), "stop", wait=wait)
@@ -109,7 +114,7 @@ def stop(socket: Socket = None, docket: Docket = None, pid: Pid = None, wait: Wa
         outlast(told["pid"])
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (status, top, quiet, resume, scale, reload, stop)
+COMMANDS: tuple[Callable[..., None], ...] = (status, top, quiet, resume, scale, reload, stacks, stop)
 
 
 def add_to(app: typer.Typer) -> None:

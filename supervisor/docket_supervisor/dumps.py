@@ -58,6 +58,11 @@ class Dumps:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGUSR1)
 
+    @property
+    def pending(self) -> bool:
+        """Somebody has been asked, and has neither answered nor been given up."""
+        return bool(self._awaited)
+
     def turn(self, now: float) -> float:
         """Takes what has come; returns when to be called again."""
         if not self._awaited and now < self._looked_at + PATIENCE:

@@ -279,6 +279,10 @@ class Supervisor:
     def roll(self) -> Roll:
         return self._roll
 
+    @property
+    def dumping(self) -> bool:
+        return self._dumps.pending
+
     def happened(self, event: Event) -> None:
         self._events.append(event)
 

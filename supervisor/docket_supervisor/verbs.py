@@ -23,6 +23,8 @@ class Service(Protocol):
     def sizing(self) -> Sizing: ...
     @property
     def roll(self) -> Roll: ...
+    @property
+    def dumping(self) -> bool: ...
     def happened(self, event: Event) -> None: ...
     def status(self) -> dict[str, Any]: ...
 
@@ -38,6 +40,7 @@ class Verbs:
             "resume": self._resume,
             "scale": self._scale,
             "reload": self._reload,
+            "stacks": self._stacks,
             "stop": self._stop,
         }
 
@@ -80,6 +83,9 @@ class Verbs:
             return roll.problem if roll.ended > ended and not roll.going else None
 
         return self._happen(Event.HUP, done)
+
+    def _stacks(self, request: Mapping[str, Any]) -> Answer:
+        return self._happen(Event.USR1, lambda: None if self._service.dumping else "")
 
     def _stop(self, request: Mapping[str, Any]) -> Answer:
         """Asked for again, it changes nothing: only signals shorten a drain."""

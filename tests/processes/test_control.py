@@ -102,6 +102,22 @@ def test_scale_is_refused_while_a_reload_goes_on(supervise: Supervise) -> None:
     assert supervisor.stop() == 0
 
 
+def test_stacks_of_every_process_are_in_the_log_when_the_command_has_waited_for_them(
+    docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
+) -> None:
+    supervisor = supervise("--processes", "2")
+    go = tmp_path / "go"
+    docket.add(does.wait_for_sync, key="in-a-thread")(str(go))
+    evidence.running_in("in-a-thread")
+    assert supervisor.told("stacks", "--wait").returncode == 0
+    log = supervisor.log()
+    for title in ("supervisor", "steward", "template", "worker [0]", "worker [1]"):
+        assert f"stacks of {title}" in log
+    assert "in wait_for_sync" in log and "running: 2 of 2 workers ready, busy 0+1/20" in log
+    go.touch()
+    assert supervisor.stop() == 0
+
+
 def test_status_tells_what_runs_where(
     docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
 ) -> None:

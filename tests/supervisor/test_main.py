@@ -138,7 +138,7 @@ def test_help_explains_every_signal(run: Run) -> None:
         assert name in told.partition("Signals to the supervisor:")[2]
 
 
-@pytest.mark.parametrize("command", ["status", "top", "quiet", "resume", "scale", "reload", "stop"])
+@pytest.mark.parametrize("command", ["status", "top", "quiet", "resume", "scale", "reload", "stacks", "stop"])
 def test_help_of_every_command_has_its_exit_codes_and_variables(run: Run, command: str) -> None:
     told = run(command, "--help").stdout
     for code, meaning in VERDICTS.items():
