@@ -68,7 +68,10 @@ class Scaling:
 
 
 def _is_short(sample: Sample) -> bool:
-    return sample.due > 0 and (sample.latency >= TOO_LATE or sample.busy >= BUSY * sample.places)
+    """Work waits, and would not if there were more places: those that there are are taken. What waits beside free places
+    has just been seen to, and the measurement is of a moment before that."""
+    taken = BUSY if sample.latency < TOO_LATE else IDLE
+    return sample.due > 0 and sample.busy >= taken * sample.places
 
 
 def _is_ample(sample: Sample) -> bool:

@@ -37,7 +37,7 @@ def test_work_that_waits_leads_to_more_processes_up_to_the_most() -> None:
 
 
 def test_no_more_than_what_waits_needs() -> None:
-    waiting: Second = (40, 3, 5.0)
+    waiting: Second = (30, 3, 5.0)
     assert lived(Scaling(1, 20), 4, [waiting] * 4)[-1] == 5
 
 
@@ -63,6 +63,15 @@ def test_all_places_busy_and_something_waiting_is_a_reason_before_it_waits_for_l
 
 def test_free_places_and_something_waiting_for_a_moment_is_none() -> None:
     assert set(lived(Scaling(1, 8), 2, [(5, 2, 0.1)] * 100)) == {2}
+
+
+def test_what_waits_beside_free_places_has_been_seen_to() -> None:
+    """A backlog that was measured just before it was taken."""
+    assert set(lived(Scaling(1, 8), 2, [(0, 28, 5.3)] * 100)) == {2}
+
+
+def test_half_of_the_places_busy_and_work_that_has_waited_for_a_second_is_a_reason() -> None:
+    assert lived(Scaling(1, 8), 2, [(10, 2, 1.0)] * 4)[-1] == 3
 
 
 @pytest.mark.parametrize("busy", [6, 8, 10, 12, 19])
