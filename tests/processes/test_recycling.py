@@ -41,7 +41,7 @@ def test_a_worker_over_max_tasks_goes_on_claiming_until_its_replacement_is_ready
     for number in range(60):
         docket.add(does.wait, key=f"many-{number}")(0.05)
     first = evidence.running_in("many-0")
-    eventually(lambda: gone(first), "the first worker is replaced")
+    supervisor.logged(f"{first} exited with status 0")
     assert sum(line["pid"] == first for line in evidence.lines("began")) > 3
     log = supervisor.log()
     assert re.search(rf"recycling worker \[0\] {first}: \d+ tasks, of 3", log)
