@@ -147,6 +147,12 @@ async def exit_at_once(key: str = TaskKey()) -> None:
         os._exit(1)
 
 
+def exit_unless(path: str, key: str = TaskKey()) -> None:
+    with running(key):
+        if not Path(path).exists():
+            os._exit(1)
+
+
 def exit_at_once_sync(key: str = TaskKey()) -> None:
     with running(key):
         os._exit(1)
@@ -242,6 +248,7 @@ tasks = [
     shield_for_a_while_within_a_second,
     exit_at_once,
     exit_at_once_sync,
+    exit_unless,
     segfault,
     start_a_program,
 ]

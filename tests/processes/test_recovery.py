@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from docket.errors import DeadLetter
 from docket.sync import Docket
 from tests.processes import evidence as does
 from tests.processes.fleet import Evidence, Supervisor, eventually, gone
+from tests.supervisor.service import source_path
 
 Supervise = Callable[..., Supervisor]
 EITHER = pytest.mark.parametrize("task", [does.wait_for, does.wait_for_sync], ids=["async", "sync"])
@@ -119,6 +122,42 @@ def test_a_poison_task_kills_three_processes_and_no_innocent(
     eventually(lambda: supervisor.titled("quarantine") == [])
     assert supervisor.stop() == 0
     docket.purge_dead()
+
+
+def test_a_dead_letter_that_is_retried_runs_with_a_clean_record(
+    docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
+) -> None:
+    supervisor = supervise("--processes", "2", "--max-crashes", "2")
+    antidote = tmp_path / "antidote"
+    execution = docket.add(does.exit_unless, key="poison")(str(antidote))
+    with pytest.raises(DeadLetter, match="exited with status 1"):
+        execution.get_result()
+    assert len(evidence.began("poison")) == 2
+    antidote.touch()
+    retried = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "docket",
+            "dead",
+            "retry",
+            "poison",
+            "--docket",
+            docket.name,
+            "--url",
+            docket.url,
+        ],
+        env={**os.environ, "PYTHONPATH": source_path()},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert retried.returncode == 0 and "Put 1 of 1 dead letters back in line" in retried.stdout
+    eventually(lambda: evidence.ended("poison"))
+    execution.get_result()
+    execution.sync()
+    assert (execution.state, execution.crashes, execution.attempt) == ("completed", 0, 1)
+    assert supervisor.stop() == 0
 
 
 def test_with_more_poison_than_processes_the_service_goes_on(

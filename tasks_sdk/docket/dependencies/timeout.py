@@ -14,7 +14,8 @@ class Timeout(Dependency):
     """A body that runs longer than `base` fails with TimeoutError, and is retried if the task says so.
 
     An async body is cancelled at its await; in the thread of a sync one TaskInterrupted is raised (`shield` holds it
-    back, `check_cancelled` asks for it). The outcome is settled when the body has really ended. Opening dependencies
+    back, `check_cancelled` asks for it); if that does not end it, its process is replaced. The outcome is settled when
+    the body has really ended. Opening dependencies
     does not count.
     """
 
