@@ -198,6 +198,10 @@ mails = prometheus_client.Counter("test_mails", "A metric of the application's o
 workers_here = prometheus_client.Gauge("test_here", "The same.", multiprocess_mode="livesum")
 
 
+def exit_on_setup() -> None:
+    raise RuntimeError("no exporter here")
+
+
 loaded_at_fork: set[str] = set()
 os.register_at_fork(after_in_child=lambda: (loaded_at_fork.clear(), loaded_at_fork.update(sys.modules)))
 
