@@ -68,8 +68,8 @@ class Scaling:
 
 
 def _is_short(sample: Sample) -> bool:
-    """Work waits, and would not if there were more places: those that there are are taken. What waits beside free places
-    has just been seen to, and the measurement is of a moment before that."""
+    """Work waits, and would not if there were more places. What waits beside free ones has just been seen to, and was
+    measured before that."""
     taken = BUSY if sample.latency < TOO_LATE else IDLE
     return sample.due > 0 and sample.busy >= taken * sample.places
 
