@@ -97,18 +97,25 @@ def _reaches(incident: Incident, run: Run) -> bool:
 def check_counters(
     counters: Mapping[str, float], runs: Collection[Run], deaths: int, places: int
 ) -> list[str]:
-    """What the service has counted is what the witnesses saw. A worker that dies may have counted a run in each of its
-    places whose witness it did not live to write; it never counts less."""
-    margin = deaths * places
+    """What the service has counted agrees with what the witnesses saw: no increment is lost to the death of a process.
+
+    A run is counted before its witness sees it begin, and after its witness saw it end, but before its outcome is
+    settled. So a worker that dies may have counted a beginning more in each of its places, and fewer ends than were
+    seen; but never fewer than are settled, which shows in that those were not run again.
+    """
+    by_key: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_key[run.key].append(run)
+    pairs = [pair for several in by_key.values() for pair in pairwise(several)]
+    retried = sum(run.ended == RAISED and following.attempt > run.attempt for run, following in pairs)
+    finished = sum(any(run.done for run in several) for several in by_key.values())
     found: list[str] = []
-    for counter, seen in (
-        ("started", len(runs)),
-        ("succeeded", sum(run.done for run in runs)),
-        ("failed", sum(run.ended == RAISED for run in runs)),
+    for counter, least, most in (
+        ("started", len(runs), len(runs) + deaths * places),
+        ("succeeded", finished, sum(run.done for run in runs)),
+        ("failed", retried, sum(run.ended == RAISED for run in runs)),
     ):
-        counted = int(counters[counter])
-        if not seen <= counted <= seen + margin:
-            found.append(
-                f"{counted} runs were counted as {counter}, {seen} were seen, of which up to {margin} may lack"
-            )
+        counted = int(counters.get(counter, 0))
+        if not least <= counted <= most:
+            found.append(f"{counted} runs were counted as {counter}, where {least} to {most} were seen")
     return found

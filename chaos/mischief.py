@@ -10,6 +10,8 @@ from chaos.incidents import ALL, Incidents
 from chaos.service import Service
 from docket import clock
 
+PAUSES = (0.5, 4.0)
+"""Seconds between two deeds."""
 LONGEST_FREEZE = 12.0
 ROLLED_BY = 20.0
 """Seconds after which workers that were told to be replaced have been."""
@@ -51,7 +53,7 @@ class Mischief:
             deeds = list(self._deeds)
             (deed,) = self._dice.choices(deeds, [self._deeds[each] for each in deeds])
             deed()
-            self._next_at = now + self._dice.uniform(0.3, 3.0)
+            self._next_at = now + self._dice.uniform(*PAUSES)
 
     def end(self) -> None:
         """Nobody is frozen or quiet any more."""

@@ -125,7 +125,9 @@ def _soak(
 def _settings(processes: int) -> tuple[str, ...]:
     """Patience that fits into a short soak; and no verdict on executions or slots for what is done to them here."""
     return (
-        *("--processes", str(processes), "--concurrency", str(PLACES)),
+        # Not many fewer: a suspect is run alone, and there are as many processes for that as there are workers.
+        *("--processes", str(processes), "--min-processes", str(max(1, processes - 1))),
+        *("--max-processes", str(processes + 2), "--concurrency", str(PLACES)),
         *("--redelivery-timeout", f"{LEASE:g}s", "--drain-timeout", "5s"),
         *("--max-crashes", "1000", "--max-restarts", "1000", "--log-level", "INFO"),
     )
@@ -161,9 +163,9 @@ class Load:
                 case chance if chance < 0.8:
                     yield ("quick_sync",)
                 case chance if chance < 0.88:
-                    yield ("slow", self._dice.uniform(0.05, 3.0))
+                    yield ("slow", self._dice.uniform(0.05, 1.5))
                 case chance if chance < 0.95:
-                    yield ("slow_sync", self._dice.uniform(0.05, 2.0))
+                    yield ("slow_sync", self._dice.uniform(0.05, 1.0))
                 case _:
                     yield ("shaky", self._dice.randint(0, 3))
 
