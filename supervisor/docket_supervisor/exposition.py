@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from docket import clock
-from docket_supervisor.board import PHASES, Board, Seat
+from docket_supervisor.board import Board, Seat
 from docket_supervisor.readiness import workers
 from docket_supervisor.tally import BOUNDS, COUNTERS, Histogram, TaskCounts
 
@@ -24,6 +24,8 @@ _STALE = 10.0
 
 _TICK = 0.5
 """Seconds without a tick that are nothing unusual: workers tick four times a second."""
+
+_STATES = ("starting", "working", "quiet", "draining", "spare", "beside")
 
 _HELP = {
     "started": "Runs that began",
@@ -89,13 +91,15 @@ class Service(Collector):
         working, everybody = workers(self._board), [seat for seat in self._board.seats if seat.pid]
         bases = {id(seat) for seat in working}
         states = Counter(seat.phase or "starting" for seat in working)
-        states["beside"] = sum(1 for seat in everybody if id(seat) not in bases)
+        beside = [seat for seat in everybody if id(seat) not in bases]
+        states["spare"] = sum(1 for seat in beside if seat.phase == "parked")
+        states["beside"] = len(beside) - states["spare"]
         family = self._gauge(
             "docket_worker_processes",
-            "Worker processes by state; beside: those that stand for no slot, such as quarantine",
+            "Worker processes by state; beside: those that stand for no slot (quarantine, replacements, retired ones)",
             "state",
         )
-        for state in (*PHASES[1:-1], "beside"):
+        for state in _STATES:
             family.add_metric((self._docket, state), states[state])
         yield family
         deaths = CounterMetricFamily(

@@ -53,8 +53,8 @@ def test_runs_are_shown_by_task_over_all_seats() -> None:
 
 
 def test_processes_are_counted_by_state_and_those_beside_the_slots_apart() -> None:
-    board = Board(4, 1)
-    for seat, phase in enumerate(("working", "working", "draining", "working")):
+    board = Board(5, 1)
+    for seat, phase in enumerate(("working", "working", "draining", "working", "parked")):
         board.seats[seat].taken(100 + seat)
         board.writer(seat).phase(phase)
     for slot in range(3):
@@ -63,7 +63,7 @@ def test_processes_are_counted_by_state_and_those_beside_the_slots_apart() -> No
     states = {
         labels[0][1]: value for (name, labels), value in found.items() if name == "docket_worker_processes"
     }
-    assert states == {"starting": 0, "working": 2, "quiet": 0, "draining": 1, "beside": 1}
+    assert states == {"starting": 0, "working": 2, "quiet": 0, "draining": 1, "spare": 1, "beside": 1}
 
 
 def test_deaths_are_counted_by_cause() -> None:
