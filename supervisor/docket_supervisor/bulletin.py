@@ -178,6 +178,8 @@ class Bulletin(_Page):
     _measured_at = Instant(128)
     _figures = 136
     _reachable = Number(192)
+    steward_ticked_at = Instant(200)
+    """The steward's loop has turned."""
     _SLOTS = 256
 
     @classmethod

@@ -18,10 +18,13 @@ from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
 from docket_supervisor.forking import UNFORKABLE_PAUSE, Closeable, fork
 from docket_supervisor.messages import Forked, ForkWorker, Imported, ImportFailed, Message
+from docket_supervisor.silence import Silence
 from docket_supervisor.template import run_template
 
 logger = logging.getLogger("docket.supervisor")
 
+FORK_PATIENCE = 5.0
+"""Seconds that a template has to answer. One that is stopped or hangs would leave slots empty for ever."""
 TEMPLATE_PAUSE = 5.0
 """Seconds before another template is tried when one failed while the service runs."""
 
@@ -150,6 +153,8 @@ class TemplateHiring:
         self._import_failed = import_failed
         self._waiting: dict[int, ForkWorker] = {}
         self._asked: set[int] = set()
+        self._heard_at = 0.0
+        self._silence = Silence()
         self._numbers = numbers
         self._pid = 0
         self._retry_at = math.inf
@@ -197,6 +202,10 @@ class TemplateHiring:
     def turn(self, now: float) -> float:
         if now >= self._retry_at:
             self.start()
+        if self._asked and self._silence.lasts(now, self._heard_at) > FORK_PATIENCE:
+            logger.warning("template %d does not fork what it was asked for; killing it", self._pid)
+            self._heard_at = now
+            self._kill()
         return self._retry_at
 
     def died(self, death: Death) -> bool:
@@ -232,6 +241,9 @@ class TemplateHiring:
         for seat in unanswered:
             self._hired(seat, 0)
         self._retry_at = math.inf
+        self._kill()
+
+    def _kill(self) -> None:
         if self._pid:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
@@ -240,6 +252,8 @@ class TemplateHiring:
         if self._channel is not None and self.imported:
             for seat, wanted in self._waiting.items():
                 self._channel.send(wanted)
+                if not self._asked:
+                    self._heard_at = clock.monotonic()
                 self._asked.add(seat)
             self._waiting.clear()
 
@@ -255,6 +269,7 @@ class TemplateHiring:
                 self._import_failed(message)
             case Forked():
                 self._asked.discard(message.seat)
+                self._heard_at = clock.monotonic()
                 self._hired(message.seat, message.pid)
             case _:
                 pass

@@ -34,6 +34,8 @@ AWAY = (
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
 )
+TICK = 0.5
+"""Seconds between two signs that the loop turns."""
 LONGEST_PAUSE = 2.0
 FIRST_PAUSE = 0.1
 MEASURE_INTERVAL = 2.0
@@ -85,6 +87,7 @@ class Steward:
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack, anyio.create_task_group() as group:
+            group.start_soon(self._every, TICK, self._tick)
             group.start_soon(self._listen, group.cancel_scope)
             if self._door is not None:
                 # Before there is a Redis: that there is none is one of the answers.
@@ -156,6 +159,9 @@ class Steward:
                 self._orders[order.order] = order
                 self._ordered.set()
             await anyio.sleep(0.1)
+
+    async def _tick(self) -> None:
+        self._bulletin.steward_ticked_at = clock.monotonic()
 
     # Redis's side
 

@@ -26,12 +26,15 @@ from docket_supervisor.messages import (
     RedisSeen,
     Suspects,
 )
+from docket_supervisor.silence import Silence
 
 logger = logging.getLogger("docket.supervisor")
 
 RUN_STEWARD = "docket_supervisor.steward:run_steward"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 YOUNG = 10.0
+PATIENCE = 10.0
+"""Seconds of silence after which a steward is replaced. Leases are renewed by the workers themselves meanwhile."""
 
 
 class Stewardship:
@@ -56,6 +59,8 @@ class Stewardship:
         self._numbered = 0
         self._channel: Channel | None = None
         self._pid = 0
+        self._killed = False
+        self._silence = Silence()
         self._forked_at = 0.0
         self._pause = FIRST_PAUSE
         self._retry_at = math.inf
@@ -67,7 +72,7 @@ class Stewardship:
 
     def start(self) -> None:
         ours, theirs = Channel.pair()
-        self._forked_at = clock.monotonic()
+        self._forked_at, self._killed = clock.monotonic(), False
         try:
             closing = [each for each in self._closing() if each is not self._inherited.entrance]
             self._pid = fork(partial(self._main, theirs), closing=[*closing, ours])
@@ -112,11 +117,21 @@ class Stewardship:
     def turn(self, now: float) -> float:
         if now >= self._retry_at:
             self.start()
+        self._mind_its_silence(now)
         if self._channel is not None:
             self._channel.flush()
             if self._channel.unsent:
                 return now + 0.05
         return self._retry_at
+
+    def _mind_its_silence(self, now: float) -> None:
+        """One that is stopped or hangs is worth nothing; another one takes every order up where it was."""
+        ticked_at = self._inherited.board.bulletin.steward_ticked_at
+        silent = self._silence.lasts(now, ticked_at)
+        if self._pid and ticked_at > self._forked_at and silent > PATIENCE and not self._killed:
+            logger.warning("steward %d has not turned its loop for %.0fs; killing it", self._pid, silent)
+            self._killed = True
+            self.kill()
 
     def died(self, death: Death) -> bool:
         """True if it was the steward; another one follows, soon if the last one had lived for a while."""

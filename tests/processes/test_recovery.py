@@ -124,6 +124,39 @@ def test_a_poison_task_kills_three_processes_and_no_innocent(
     docket.purge_dead()
 
 
+def test_a_stopped_steward_is_replaced_and_its_orders_are_carried_out(
+    docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
+) -> None:
+    supervisor = supervise("--processes", "2")
+    go = tmp_path / "go"
+    docket.add(does.wait_for, key="interrupted")(str(go))
+    pid = evidence.running_in("interrupted")
+    (steward,) = supervisor.titled("steward")
+    os.kill(steward, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    supervisor.logged(f"steward {steward} has not turned its loop for", patience=20.0)
+    evidence.running_in("interrupted", times=2)
+    go.touch()
+    eventually(lambda: evidence.ended("interrupted"))
+    assert gone(steward) and supervisor.stop() == 0
+
+
+def test_a_stopped_template_is_replaced_when_a_worker_is_wanted_of_it(
+    docket: Docket, supervise: Supervise, evidence: Evidence
+) -> None:
+    supervisor = supervise("--processes", "2")
+    eventually(lambda: supervisor.titled("spare"))
+    (template,) = supervisor.titled("template")
+    os.kill(template, signal.SIGSTOP)
+    (first, second) = supervisor.titled("worker")
+    for pid in (first, second):
+        os.kill(pid, signal.SIGKILL)
+    supervisor.logged(f"template {template} does not fork what it was asked for", patience=15.0)
+    eventually(lambda: len(supervisor.titled("worker")) == 2)
+    docket.add(does.note, key="after")().get_result()
+    assert gone(template) and supervisor.stop() == 0
+
+
 def test_a_dead_letter_that_is_retried_runs_with_a_clean_record(
     docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
 ) -> None:

@@ -15,8 +15,7 @@ class Timeout(Dependency):
 
     An async body is cancelled at its await; in the thread of a sync one TaskInterrupted is raised (`shield` holds it
     back, `check_cancelled` asks for it); if that does not end it, its process is replaced. The outcome is settled when
-    the body has really ended. Opening dependencies
-    does not count.
+    the body has really ended. Opening dependencies does not count.
     """
 
     single = True
