@@ -55,7 +55,9 @@ class Executor:
             _LOG.error("no task named %r is registered here; %s is set aside", claimed.function, claimed.key)
             return outcomes.unknown(claimed.function)
         try:
-            args, kwargs = payload.load_arguments(claimed.body)
+            args, kwargs = self._worker.docket.core.door.load_arguments(
+                claimed.function, claimed.key, claimed.nonce, claimed.body
+            )
         except CannotLoad as error:
             _LOG.error("the arguments of %s (%s) %s; it is set aside", claimed.key, claimed.function, error)
             return outcomes.set_aside(f"its arguments {error}")
@@ -91,12 +93,15 @@ class Executor:
             outcome = await self._run(flight, opening)
         storage = self._worker.docket.core.storage
         if storage is not None:
-            outcome = await keep(storage, claimed, outcome)
+            outcome = await keep(storage, claimed, outcome, self._wrapping(claimed))
         if logs:
             duration = round(clock.monotonic() - flight.claimed_at, 3)
             extra = {**context_of(execution), "duration": duration, "outcome": outcome.verb}
             _LOG.info("↩ [%.3fs] %s %s", duration, call, outcome.verb, extra=extra)
         return outcome
+
+    def _wrapping(self, claimed: Claimed) -> outcomes.Wrapping:
+        return outcomes.wrapping(self._worker.docket.core.door, claimed)
 
     def _struck(self, claimed: Claimed, strike: Strike) -> Outcome:
         telemetry.count("TASKS_STRICKEN", self._worker, claimed.function)
@@ -159,7 +164,7 @@ class Executor:
             value = await self._opened(flight, opening)
             if flight.timed_out:
                 return self._failed(flight, opening, outcomes.too_long(_allowed(opening)))
-            return self._perpetuate(opening) or outcomes.completed(value)
+            return self._perpetuate(opening) or outcomes.completed(value, self._wrapping(flight.claimed))
         except _StoodDown:
             return outcomes.RETURNED
         except (asyncio.CancelledError, TaskInterrupted):
@@ -171,7 +176,7 @@ class Executor:
                 return self._stopped(flight, opening)  # whatever it made of its cancellation
             if isinstance(error, ForcedRetry):
                 flight.raised = True
-                return self._forced_retry(opening, error)
+                return self._forced_retry(flight, opening, error)
             return self._failed(flight, opening, error)
 
     async def _opened(self, flight: Flight, opening: resolution.Opening) -> Any:
@@ -271,18 +276,18 @@ class Executor:
         if perpetual.arguments is not None:
             try:
                 opening.task.check_call(*perpetual.arguments)
-                body = payload.dump_arguments(
-                    *perpetual.arguments, opening.task.name, opening.task.parameters
-                )
+                door = self._worker.docket.core.door
+                body = door.dump_arguments(*perpetual.arguments, opening.task.name, opening.task.parameters)
                 if self._worker.traced:
                     body = telemetry.sent_by_this_run(body)
+                body = door.sealed_call(execution.function_name, execution.key, body)
             except (TypeError, CannotStore) as error:
                 _LOG.error("%s goes on with the same arguments: %s", execution.key, error)
         return outcomes.perpetuate(perpetual.due_after(_began(execution)) - clock.now(), body)
 
-    def _forced_retry(self, opening: resolution.Opening, asked: ForcedRetry) -> Outcome:
+    def _forced_retry(self, flight: Flight, opening: resolution.Opening, asked: ForcedRetry) -> Outcome:
         if _pause_before_the_next(opening) is None:
-            return self._failed_for_good(opening, asked)
+            return self._failed_for_good(flight, opening, asked)
         return outcomes.retry(asked.when - clock.now())
 
     def _begin_the_limit(self, flight: Flight, opening: resolution.Opening) -> None:
@@ -322,9 +327,9 @@ class Executor:
                 pause,
             )
             return outcomes.retry(pause)
-        return self._failed_for_good(opening, error)
+        return self._failed_for_good(flight, opening, error)
 
-    def _failed_for_good(self, opening: resolution.Opening, error: BaseException) -> Outcome:
+    def _failed_for_good(self, flight: Flight, opening: resolution.Opening, error: BaseException) -> Outcome:
         execution = opening.execution
         if isinstance(error, Exception):
             _LOG.error("%s (%s) failed", execution.key, execution.function_name, exc_info=error)
@@ -335,7 +340,7 @@ class Executor:
                 execution.function_name,
                 type(error).__name__,
             )
-        return self._perpetuate(opening) or outcomes.failed(error)
+        return self._perpetuate(opening) or outcomes.failed(error, self._wrapping(flight.claimed))
 
 
 def _began(execution: Execution) -> datetime:

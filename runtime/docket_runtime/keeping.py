@@ -11,12 +11,12 @@ from docket.errors import ResultStorageFailed
 from docket.message import Claimed
 from docket.resultstorage import ELSEWHERE, ResultStorage, name_of
 from docket_runtime import outcomes
-from docket_runtime.outcomes import Outcome
+from docket_runtime.outcomes import Outcome, Wrapping
 
 _LOG = logging.getLogger("docket.worker")
 
 
-async def keep(storage: ResultStorage, claimed: Claimed, outcome: Outcome) -> Outcome:
+async def keep(storage: ResultStorage, claimed: Claimed, outcome: Outcome, wrapping: Wrapping) -> Outcome:
     """The outcome as it is to be settled.
 
     A storage that fails fails the execution, without another attempt: its side effects have happened. What says so
@@ -32,7 +32,7 @@ async def keep(storage: ResultStorage, claimed: Claimed, outcome: Outcome) -> Ou
             _LOG.error("the exception of %s is kept in Redis: %s", claimed.key, error)
             return outcome
         _LOG.error("the result of %s (%s) is lost: %s", claimed.key, claimed.function, error)
-        return outcomes.failed(error)
+        return outcomes.failed(error, wrapping)
     if outcome.verb == "completed":
         return Outcome("completed", ELSEWHERE)
     return Outcome("failed", outcome.a, ELSEWHERE)

@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from docket import clock, payload
+from docket.message import Claimed
+from docket.payload import Door
 from docket.strikelist import Strike
 
 _LONGEST_ERROR = 4000
@@ -23,6 +25,28 @@ class Outcome(NamedTuple):
     b: str | bytes = ""
 
 
+class Wrapping(NamedTuple):
+    """How what a call returned or raised is stored: as its docket does it, and signed as this call's."""
+
+    door: Door
+    function: str
+    key: str
+    nonce: bytes | None
+
+    def value(self, value: object) -> bytes:
+        stored = self.door.dump(value)
+        payload.refuse_excess(stored, "the results")
+        return self.door.sealed_result(self.function, self.key, self.nonce, "value", stored)
+
+    def exception(self, error: BaseException) -> bytes:
+        stored = self.door.dump_exception(error)
+        return self.door.sealed_result(self.function, self.key, self.nonce, "exception", stored)
+
+
+def wrapping(door: Door, claimed: Claimed) -> Wrapping:
+    return Wrapping(door, claimed.function, claimed.key, claimed.nonce)
+
+
 RETURNED = Outcome("returned")
 """Claimed but never begun: back to the front of the line."""
 
@@ -32,18 +56,15 @@ INTERRUPTED = Outcome("interrupted")
 COMPLETED_WITH_NONE = Outcome("completed", b"")
 
 
-def completed(value: Any) -> Outcome:
-    """A value that cannot be pickled fails the execution, without another attempt: its side effects have happened."""
+def completed(value: Any, wrapping: Wrapping) -> Outcome:
+    """A value that cannot be stored fails the execution, without another attempt: its side effects have happened."""
     if value is None:
         return COMPLETED_WITH_NONE
     try:
-        stored = payload.dump(value)
-        payload.refuse_excess(stored, "the results")
-        return Outcome("completed", stored)
+        return Outcome("completed", wrapping.value(value))
     except BaseException as error:
-        return failed(
-            TypeError(f"cannot store the result (a {type(value).__name__}): {payload.describe(error)}")
-        )
+        problem = f"cannot store the result (a {type(value).__name__}): {payload.describe(error)}"
+        return failed(TypeError(problem), wrapping)
 
 
 def too_long(allowed: timedelta) -> TimeoutError:
@@ -51,7 +72,7 @@ def too_long(allowed: timedelta) -> TimeoutError:
     return TimeoutError(f"it ran longer than {allowed}")
 
 
-def when_too_late(verb: str, operand: int, allowed: timedelta) -> Outcome:
+def when_too_late(verb: str, operand: int, allowed: timedelta, wrapping: Wrapping) -> Outcome:
     """Of a body that was ended with its process: as `Board.limited` says it in advance."""
     match verb:
         case "retry":
@@ -59,11 +80,11 @@ def when_too_late(verb: str, operand: int, allowed: timedelta) -> Outcome:
         case "perpetuate":
             return Outcome("perpetuate", max(0, operand - clock.now_us()), b"")
         case _:
-            return failed(too_long(allowed))
+            return failed(too_long(allowed), wrapping)
 
 
-def failed(error: BaseException) -> Outcome:
-    return Outcome("failed", payload.describe(error)[:_LONGEST_ERROR], payload.dump_exception(error))
+def failed(error: BaseException, wrapping: Wrapping) -> Outcome:
+    return Outcome("failed", payload.describe(error)[:_LONGEST_ERROR], wrapping.exception(error))
 
 
 def microseconds(delay: timedelta) -> int:

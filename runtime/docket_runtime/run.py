@@ -185,7 +185,14 @@ def _become_what_follows(settings: DocketSettings, worker: Worker) -> None:
         worker_id=worker.worker_id,
         max_crashes=worker.settings.max_crashes,
         verdicts=[
-            as_text(flight.claimed.entry, outcomes.when_too_late(*flight.if_too_late, flight.allowed))
+            as_text(
+                flight.claimed.entry,
+                outcomes.when_too_late(
+                    *flight.if_too_late,
+                    flight.allowed,
+                    outcomes.wrapping(worker.docket.core.door, flight.claimed),
+                ),
+            )
             for flight in late
         ],
         anew=list(worker.surroundings.anew) if worker.begins_anew else [],

@@ -518,7 +518,7 @@ class Worker:
             outcome = outcomes.INTERRUPTED if flight.interrupted else outcomes.cancelled()
         except BaseException as error:
             _LOG.exception("the runtime itself failed on %s", flight.claimed.key)
-            outcome = outcomes.failed(error)
+            outcome = outcomes.failed(error, outcomes.wrapping(self.docket.core.door, flight.claimed))
         self._land(flight, outcome)
 
     def _let_wait(self, flight: Flight) -> None:

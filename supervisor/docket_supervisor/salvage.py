@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from docket.settings import DocketSettings
 from docket.store.ledger import Ledger, Verdict
 from docket_supervisor.board import Seat
 from docket_supervisor.messages import HandOver
@@ -16,21 +17,31 @@ INTERVAL = 0.25
 """Seconds between two looks for workers that are stuck."""
 
 
-async def settle_late(ledger: Ledger, order: HandOver) -> None:
+async def settle_late(ledger: Ledger, docket: DocketSettings, order: HandOver) -> None:
     """What was over its time limit fails by it, or is tried again, now that it has certainly ended."""
     if order.late:
-        await ledger.settle(order.worker_id, [_verdict(*late) for late in order.late])
+        await ledger.settle(order.worker_id, [_verdict(docket, *late) for late in order.late])
         logger.warning(
             "settled %d executions of worker %s by their time limits", len(order.late), order.worker_id
         )
 
 
-def _verdict(entry: str, verb: str, operand: int, allowed: float) -> Verdict:
+def _verdict(docket: DocketSettings, entry: str, verb: str, operand: int, allowed: float) -> Verdict:
     # After the fork only, like every room of the runtime.
+    from docket.payload import Door
     from docket_runtime import outcomes
 
-    outcome = outcomes.when_too_late(verb, operand, timedelta(seconds=allowed))
-    return (entry, outcome.verb, outcome.a, outcome.b)
+    door, limit = Door.of(docket), timedelta(seconds=allowed)
+
+    def outcome(function: str = "", key: str = "", nonce: bytes | None = None) -> outcomes.Outcome:
+        wrapping = outcomes.Wrapping(door, function, key, nonce)
+        return outcomes.when_too_late(verb, operand, limit, wrapping)
+
+    found = outcome()
+    if found.verb != "failed":
+        return (entry, found.verb, found.a, found.b)
+    # The exception is signed as that of its call, which the ledger looks up.
+    return (entry, found.verb, found.a, lambda *call: outcome(*call).b)
 
 
 def stuck(seats: Iterable[Seat]) -> list[tuple[str, Sequence[str]]]:

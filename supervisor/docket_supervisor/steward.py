@@ -185,7 +185,7 @@ class Steward:
 
     async def _hand_over_one(self, order: HandOver) -> Outcome:
         self._lapsed.add(order.worker_id)
-        await settle_late(self.ledger, order)
+        await settle_late(self.ledger, self._docket, order)
         return await self.ledger.hand_over(
             order.worker_id, order.cause, started=order.started, max_crashes=self._worker.max_crashes
         )

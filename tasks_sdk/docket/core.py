@@ -12,12 +12,13 @@ from docket.context import current_execution
 from docket.errors import SchedulingFailed
 from docket.execution import Disposition, ExecutionState, ExecutionView, TaskCall, fresh_key
 from docket.message import Record
-from docket.payload import with_header
+from docket.payload import Door, with_header
 from docket.priorities import Priority
 from docket.registry import Registry, TaskFunction
 from docket.results import read_all
 from docket.resultstorage import AsyncKeyValue, ResultStorage
 from docket.settings import DocketSettings
+from docket.signatures import nonce_of
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.connect import check as check_url
 from docket.store.keys import Keys
@@ -47,8 +48,9 @@ class Core(Generic[E]):
         self.make = make
         self._make_running = running or make
         self.keys = Keys(settings.name)
+        self.door = Door.of(settings)
         self.registry = Registry()
-        self.strikes = StrikeList()
+        self.strikes = StrikeList(self.door)
         self.storage = (
             None if result_storage is None else ResultStorage(result_storage, self.results_collection)
         )
@@ -91,7 +93,7 @@ class Core(Generic[E]):
     ) -> Operation[list[E]]:
         """All calls, in batches; an execution for each, in order. A call that Redis refuses has Disposition.FAILED."""
         header = telemetry.header()
-        with_bodies = [(call, with_header(header, scheduling.body_of(self.registry, call))) for call in calls]
+        with_bodies = [(call, self._body_of(call, header)) for call in calls]
         outcomes = yield from scheduling.schedule(
             self.keys,
             self.registry,
@@ -110,6 +112,7 @@ class Core(Generic[E]):
                 outcome.when or call.when or clock.now(),
                 arguments=(call.args, call.kwargs),
                 body=body,
+                nonce=nonce_of(body),
                 state=outcome.state,
                 generation=outcome.generation,
                 disposition=outcome.disposition,
@@ -123,6 +126,12 @@ class Core(Generic[E]):
             executions.append(execution)
         self._count(executions, replace)
         return executions
+
+    def _body_of(self, call: TaskCall, header: bytes) -> bytes:
+        task = self.registry.get(call.function_name)
+        parameters = () if task is None else task.parameters
+        body = self.door.dump_arguments(call.args, call.kwargs, call.function_name, parameters)
+        return self.door.sealed_call(call.function_name, call.key, with_header(header, body))
 
     def _count(self, executions: Sequence[E], replace: bool) -> None:
         if telemetry.metering():
@@ -181,7 +190,12 @@ class Core(Generic[E]):
 
     def execution_of(self, record: Record, make: Callable[..., E] | None = None) -> E:
         execution = (make or self.make)(
-            record.key, record.function, record.when, body=record.body, generation=record.generation
+            record.key,
+            record.function,
+            record.when,
+            body=record.body,
+            nonce=record.nonce,
+            generation=record.generation,
         )
         execution.learn(record)
         return execution

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Self, overload
 
 import anyio.to_thread
 import redis.asyncio
+from redis import CredentialProvider
 
 from docket import limits, scheduling, strikes, telemetry, why
 from docket.core import Core
@@ -20,11 +21,11 @@ from docket.limits import LimitInfo
 from docket.priorities import Priority
 from docket.registry import TaskFunction
 from docket.resultstorage import AsyncKeyValue
-from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
+from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings, SigningKeys
 from docket.snapshot import DocketSnapshot as DocketSnapshot
 from docket.snapshot import WorkerInfo as WorkerInfo
 from docket.store.asynchronous import AsyncStore
-from docket.store.connect import OWN_SCHEMES, check, resolve
+from docket.store.connect import OWN_SCHEMES, check, refuse_two_credentials, resolve
 from docket.store.keys import Keys
 from docket.strikelist import Operator, Restore, Strike, StrikeList
 from docket.why import Why
@@ -41,8 +42,11 @@ class Docket:
     embedded:///dir (a real server in that directory; its data stays). `execution_ttl`: how long what has ended is
     kept; zero keeps nothing. `result_storage`: keeps results and exceptions in place of Redis, for as long; any store
     with the protocol of py-key-value. `enable_internal_instrumentation`: an OpenTelemetry instrumentation of redis-py
-    sees docket's own commands, too. Raises BadURL at once; ConnectionFailed and AuthenticationFailed come from the
-    first call that needs Redis.
+    sees docket's own commands, too. `signing_keys`: everything is signed with the first, and only what one of them has
+    signed is ever loaded (None: those of DOCKET_SIGNING_KEYS). `serializer`: `pickle`, or `json`, and then nothing
+    pickled is ever loaded (None: what DOCKET_SERIALIZER says). `credential_provider`: redis-py's, asked for user name
+    and password at each connection; ValueError if the URL has them too, and without meaning for servers of our own.
+    Raises BadURL at once; ConnectionFailed and AuthenticationFailed come from the first call that needs Redis.
     """
 
     def __init__(
@@ -54,6 +58,9 @@ class Docket:
         execution_ttl: timedelta = timedelta(minutes=15),
         result_storage: AsyncKeyValue | None = None,
         enable_internal_instrumentation: bool = False,
+        signing_keys: SigningKeys | None = None,
+        serializer: str | None = None,
+        credential_provider: CredentialProvider | None = None,
     ) -> None:
         self.settings = DocketSettings(
             name,
@@ -62,7 +69,11 @@ class Docket:
             missed_heartbeats,
             execution_ttl,
             enable_internal_instrumentation,
+            signing_keys,
+            serializer,
         )
+        refuse_two_credentials(url, credential_provider)
+        self._credential_provider = credential_provider
         self.core: Core[Execution] = Core(
             self.settings, partial(Execution, self), result_storage, partial(RunningExecution, self)
         )
@@ -78,6 +89,8 @@ class Docket:
             settings.missed_heartbeats,
             settings.execution_ttl,
             enable_internal_instrumentation=settings.enable_internal_instrumentation,
+            signing_keys=settings.keys,
+            serializer=settings.serializer,
             **more,
         )
 
@@ -87,7 +100,7 @@ class Docket:
         if check(self.url) in OWN_SCHEMES:
             address = await anyio.to_thread.run_sync(resolve, self.url)
         else:
-            address = resolve(self.url)
+            address = resolve(self.url, self._credential_provider)
         store = AsyncStore(address, traced=self.settings.enable_internal_instrumentation)
         if self.core.storage is not None:
             try:

@@ -78,6 +78,11 @@ class CannotLoad(DocketError):
     """Stored bytes cannot be turned back into Python values in this process."""
 
 
+class Untrusted(CannotLoad):
+    """Stored bytes that were not even looked into: unsigned or altered where there are signing keys, or pickled where
+    the serializer is JSON."""
+
+
 class CannotStore(DocketError, TypeError):
     """A value cannot be turned into bytes; the message names the parameter."""
 

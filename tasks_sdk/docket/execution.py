@@ -78,6 +78,7 @@ class ExecutionView:
         "_args",
         "_body",
         "_kwargs",
+        "_nonce",
         "_progress",
         "attempt",
         "completed_at",
@@ -107,6 +108,7 @@ class ExecutionView:
         *,
         arguments: payload.Arguments | None = None,
         body: bytes = b"",
+        nonce: bytes | None = None,
         state: ExecutionState = ExecutionState.SCHEDULED,
         generation: int = 0,
         disposition: Disposition = Disposition.LOADED,
@@ -119,6 +121,7 @@ class ExecutionView:
         self.generation: int = generation
         self.disposition = disposition
         self._body = body
+        self._nonce = nonce
         self._args, self._kwargs = arguments if arguments is not None else (None, None)
         self.attempt = 1
         self.redelivered = False
@@ -139,7 +142,8 @@ class ExecutionView:
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """Raises CannotLoad if the arguments cannot be unpickled in this process."""
+        """Raises CannotLoad if the arguments cannot be unpickled in this process; Untrusted (one of them) if they are
+        refused unread."""
         return self._arguments()[0]
 
     @property
@@ -148,7 +152,9 @@ class ExecutionView:
 
     def _arguments(self) -> payload.Arguments:
         if self._args is None or self._kwargs is None:
-            self._args, self._kwargs = payload.load_arguments(self._body)
+            self._args, self._kwargs = self.docket.core.door.load_arguments(
+                self.function_name, self.key, self._nonce, self._body
+            )
         return self._args, self._kwargs
 
     @property
@@ -183,6 +189,7 @@ class ExecutionView:
         self.function_name = record.function
         if record.generation != self.generation:
             self._body, self._args, self._kwargs = record.body, None, None
+            self._nonce = record.nonce
         self.generation = record.generation
         self.state = ExecutionState(record.state)
         self.when = record.when
@@ -247,7 +254,7 @@ class Execution(ExecutionView):
         if ended.elsewhere is not None:
             storage = self.docket.core.storage or results.refuse_without_storage(ended)
             stored = await storage.fetch(ended.elsewhere, results.patience(limit))
-        return results.outcome_of(ended.record, stored)
+        return results.outcome_of(self.docket.core.door, ended.record, stored)
 
 
 class RunningExecution(Execution):

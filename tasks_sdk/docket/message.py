@@ -27,6 +27,7 @@ FIELDS = (
     "crashes",
     "dead",
     "deferred",
+    "nonce",
 )
 """What clients read of a record. Scripts keep `busy`, `stop`, `request` and `progress` beside them."""
 
@@ -34,7 +35,7 @@ _STATES = frozenset({b"scheduled", b"queued", b"running", b"completed", b"failed
 
 STATES_ENDED = frozenset({"completed", "failed", "cancelled"})
 
-CLAIM_WIDTH = 11
+CLAIM_WIDTH = 12
 
 
 def name_of(worker_id: str) -> str:
@@ -83,6 +84,8 @@ class Record:
     dead: bool
     deferred: bool
     entry: str | None = None
+    nonce: bytes | None = None
+    """What a signed body must have been signed with."""
 
     @property
     def ended(self) -> bool:
@@ -114,6 +117,7 @@ def parse_record(key: str, reply: Sequence[bytes | None]) -> Record | None:
         dead=values["dead"] is not None,
         deferred=values["deferred"] is not None,
         entry=_text(values["entry"]),
+        nonce=values["nonce"],
     )
 
 
@@ -134,6 +138,7 @@ class Claimed:
     admission: str | None = None
     """None: no limits are known. `=` and the limits that have admitted it; `!`, the number of the one that refuses it
     for good, `:` and the limits; `?`: its task is limited, and its worker has to say by what."""
+    nonce: bytes | None = None
 
 
 def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
@@ -151,6 +156,7 @@ def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
             _number(reply[i + 8]),
             _number(reply[i + 9]),
             _text(reply[i + 10]),
+            reply[i + 11],
         )
         for i in range(0, len(reply), CLAIM_WIDTH)
     ]

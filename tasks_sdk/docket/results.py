@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from docket import clock, payload, progress, resultstorage
-from docket.errors import DeadLetter, ExecutionCancelled, ResultUnavailable, TaskFailed
+from docket.errors import CannotLoad, DeadLetter, ExecutionCancelled, ResultUnavailable, TaskFailed
 from docket.message import FIELDS, Record, parse_record
 from docket.store.keys import Keys
 from docket.store.requests import Commands, NextEvent, Operation
+
+T = TypeVar("T")
 
 _ELSEWHERE = " elsewhere"
 _EXCEPTIONS = ("exception", "exception" + _ELSEWHERE)
@@ -104,8 +106,8 @@ def refuse_without_storage(ended: Ended) -> NoReturn:
     )
 
 
-def outcome_of(record: Record, stored: bytes | None) -> Any:
-    """The value, or the exception raised. `stored`: from Redis or from the result storage."""
+def outcome_of(door: payload.Door, record: Record, stored: bytes | None) -> Any:
+    """The value, or the exception raised. `stored`: from Redis or from the result storage. CannotLoad names the key."""
     if record.state == "cancelled":
         raise ExecutionCancelled(record.error or f"the execution {record.key!r} was cancelled")
     if record.dead:
@@ -114,9 +116,16 @@ def outcome_of(record: Record, stored: bytes | None) -> Any:
         if stored is None or record.result not in _EXCEPTIONS:
             type_name, _, text = (record.error or "Exception").partition(": ")
             raise TaskFailed(type_name, text)
-        raise payload.load_exception(stored)
+        raise _loaded(door.load_exception, record, stored)
     if record.result is None:
         return None
     if stored is None:
         raise ResultUnavailable(f"the result of {record.key!r} has expired")
-    return payload.load(stored)
+    return _loaded(door.load_result, record, stored)
+
+
+def _loaded(load: Callable[[str, str, bytes | None, bytes], T], record: Record, stored: bytes) -> T:
+    try:
+        return load(record.function, record.key, record.nonce, stored)
+    except CannotLoad as error:
+        raise type(error)(f"the result of {record.key!r} {error}") from error

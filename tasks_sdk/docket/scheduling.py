@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from docket import admission, clock, payload, strikes
+from docket import admission, clock, strikes
 from docket.execution import Disposition, ExecutionState, TaskCall, fresh_key, moment_of
 from docket.payload import encodable
 from docket.priorities import Priority, lane_of
@@ -75,13 +75,6 @@ def check(function: TaskFunction | str, when: datetime | None, key: str | None) 
     for text in (function, key):
         if isinstance(text, str) and encodable(text) != text:
             raise ValueError(f"expected text that UTF-8 can carry, got {text!r}")
-
-
-def body_of(registry: Registry, call: TaskCall) -> bytes:
-    task = registry.get(call.function_name)
-    return payload.dump_arguments(
-        call.args, call.kwargs, call.function_name, () if task is None else task.parameters
-    )
 
 
 def schedule(

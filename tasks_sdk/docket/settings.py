@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 DEFAULT_NAME = "docket"
 DEFAULT_URL = "redis://localhost:6379/0"
+SERIALIZERS = ("pickle", "json")
+
+SIGNING_KEYS_VARIABLE = "DOCKET_SIGNING_KEYS"
+SERIALIZER_VARIABLE = "DOCKET_SERIALIZER"
+
+SigningKeys = Iterable[str | bytes] | str | bytes
+"""Text is what the variable holds: several keys are separated by commas."""
 
 
 @dataclass(frozen=True)
 class DocketSettings:
-    """Everything a process must know to open the same docket as another one."""
+    """Everything a process must know to open the same docket as another one.
+
+    `signing_keys` and `serializer`: None means what DOCKET_SIGNING_KEYS and DOCKET_SERIALIZER say, so that no program
+    of a service can forget them; an empty list means no keys. Neither keys nor the URL are in its `repr`.
+    """
 
     name: str = DEFAULT_NAME
-    url: str = DEFAULT_URL
+    url: str = field(default=DEFAULT_URL, repr=False)
     heartbeat_interval: timedelta = timedelta(seconds=2)
     missed_heartbeats: int = 5
     execution_ttl: timedelta = timedelta(minutes=15)
     enable_internal_instrumentation: bool = False
+    signing_keys: SigningKeys | None = field(default=None, repr=False)
+    serializer: str | None = None
 
     def __post_init__(self) -> None:
+        keys = os.environ.get(SIGNING_KEYS_VARIABLE, "") if self.signing_keys is None else self.signing_keys
+        object.__setattr__(self, "signing_keys", _keys(keys))
+        serializer = self.serializer
+        if serializer is None:
+            serializer = os.environ.get(SERIALIZER_VARIABLE, "").strip() or SERIALIZERS[0]
+        if serializer not in SERIALIZERS:
+            raise ValueError(f"expected serializer to be pickle or json, got {serializer!r}")
+        object.__setattr__(self, "serializer", serializer)
         if not self.name:
             raise ValueError("expected the docket's name to have at least one character, got ''")
         if self.heartbeat_interval <= timedelta(0):
@@ -37,3 +58,24 @@ class DocketSettings:
         """`DOCKET_NAME` and `DOCKET_URL`, or the defaults."""
         values = os.environ if environment is None else environment
         return cls(name=values.get("DOCKET_NAME", DEFAULT_NAME), url=values.get("DOCKET_URL", DEFAULT_URL))
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The signing keys: the first signs, all are accepted."""
+        return _keys(self.signing_keys or ())
+
+
+def _keys(given: SigningKeys) -> tuple[bytes, ...]:
+    """Errors never show what was given."""
+    if isinstance(given, bytes):
+        given = (given,)
+    elif isinstance(given, str):
+        given = [part.strip() for part in given.split(",") if part.strip()]
+    found: list[bytes] = []
+    for key in given:
+        if not isinstance(key, str | bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"expected signing keys of text or bytes, got a {type(key).__name__}")
+        if not key:
+            raise ValueError("expected each signing key to have at least one character, got an empty one")
+        found.append(key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key)
+    return tuple(found)

@@ -74,7 +74,8 @@ class StrikeInstruction:
             raise ValueError(
                 "expected a function, a parameter or both: a rule about neither would mean everything"
             )
-        if self.parameter is None and (self.operator is not Operator.EQUAL or self.value is not None):
+        has_value = self.value is not None and not isinstance(self.value, Unreadable)
+        if self.parameter is None and (self.operator is not Operator.EQUAL or has_value):
             raise ValueError(
                 "expected a parameter to compare with the value: a whole task is struck without one"
             )
@@ -88,12 +89,12 @@ class StrikeInstruction:
             other.function,
             other.parameter,
             other.operator,
-        ) and _same(self.value, other.value)
+        ) and (self.parameter is None or _same(self.value, other.value))
 
     def __str__(self) -> str:
         what = self.function or "(all tasks)"
         if self.parameter is None:
-            return what
+            return what if self.value is None else f"{what} {self.shown_value}"
         return f"{what} {self.parameter} {self.operator} {self.shown_value}"
 
     @property
@@ -154,7 +155,12 @@ class Rules:
         for each in self.strikes:
             if each.function is not None and each.parameter is not None:
                 conditions[each.function].append(each)
-        whole = {each.function: each for each in self.strikes if each.function and each.parameter is None}
+        # What cannot be read is no rule of a whole task either: anybody may have written it.
+        whole = {
+            each.function: each
+            for each in self.strikes
+            if each.function and each.parameter is None and not isinstance(each.value, Unreadable)
+        }
         object.__setattr__(self, "whole", whole)
         object.__setattr__(self, "conditions", {name: tuple(some) for name, some in conditions.items()})
         object.__setattr__(self, "anywhere", tuple(each for each in self.strikes if each.function is None))
@@ -171,7 +177,9 @@ class Rules:
 class StrikeList:
     """The rules as this process knows them. Threads may ask while others load: each question sees one state."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: payload.Door | None = None) -> None:
+        """`door`: what the values of rules come through."""
+        self.door = door or payload.Door("")
         self.rules = Rules()
         self.counted = 0
         """How many of them the metrics know of."""

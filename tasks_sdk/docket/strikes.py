@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from docket import payload, telemetry
-from docket.errors import CannotLoad, CannotStore
+from docket.errors import CannotLoad, CannotStore, Untrusted
 from docket.registry import TaskFunction, name_of
 from docket.store import scripts
 from docket.store.keys import Keys
@@ -23,6 +23,8 @@ _LOG = logging.getLogger("docket.strikes")
 
 STALE = b"stale"
 
+_SIGNED_FIELDS = (b"function", b"parameter", b"operator", b"hold")
+
 
 def function_name(function: TaskFunction | str | None) -> str | None:
     return name_of(function) if callable(function) else function
@@ -31,7 +33,7 @@ def function_name(function: TaskFunction | str | None) -> str | None:
 def load(keys: Keys, strikes: StrikeList) -> Operation[None]:
     """The rules are known as they stand in the ledger."""
     version, entries = yield scripts.strikes(keys)
-    known = (_strike_of(entry, fields) for entry, fields in entries)
+    known = (_strike_of(entry, fields, strikes.door) for entry, fields in entries)
     strikes.load([each for each in known if each is not None], version)
     if telemetry.metering():
         strikes.counted = telemetry.count_strikes(keys.prefix, len(strikes.rules.strikes), strikes.counted)
@@ -40,10 +42,10 @@ def load(keys: Keys, strikes: StrikeList) -> Operation[None]:
 def strike(keys: Keys, strikes: StrikeList, rule: Strike) -> Operation[None]:
     """From now on nothing that the rule strikes is scheduled or claimed, by anybody."""
     try:
-        value = payload.dump(rule.value)
+        value = strikes.door.dump(rule.value)
     except Exception as error:  # a user's __reduce__
         raise CannotStore(
-            f"cannot pickle the value of the strike {rule}: {payload.describe(error)}"
+            f"cannot {strikes.door.verb} the value of the strike {rule}: {payload.describe(error)}"
         ) from error
     yield from _change(keys, strikes, rule, value)
 
@@ -58,13 +60,13 @@ def _change(keys: Keys, strikes: StrikeList, instruction: StrikeInstruction, val
     row: tuple[str, str, str, str, bytes] | None = None
     found = False
     if isinstance(instruction, Strike):
-        row = (
+        about = (
             instruction.function or "",
             instruction.parameter or "",
             str(instruction.operator),
             "1" if instruction.hold else "",
-            value,
         )
+        row = (*about, strikes.door.sealed_value(about, value))
     while True:
         yield from load(keys, strikes)
         lifted = [each.id for each in strikes.same_as(instruction)]
@@ -76,14 +78,17 @@ def _change(keys: Keys, strikes: StrikeList, instruction: StrikeInstruction, val
     return found
 
 
-def _strike_of(entry: bytes, fields: Sequence[bytes]) -> Strike | None:
+def _strike_of(entry: bytes, fields: Sequence[bytes], door: payload.Door) -> Strike | None:
     """None for what is no rule: whoever can write to Redis can write nonsense, and that must not stop everybody."""
     values: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=False))
+    about = [values.get(field, b"").decode(errors="replace") for field in _SIGNED_FIELDS]
     value: Any
     try:
-        value = payload.load(values.get(b"value", b""))
+        value = door.load_value(about, values.get(b"value", b""))
     except CannotLoad as error:
         value = Unreadable(error)
+        if isinstance(error, Untrusted):
+            _LOG.warning("the entry %s among the strikes %s: nothing is struck by it", entry.decode(), error)
     try:
         return Strike(
             _text(values, b"function"),

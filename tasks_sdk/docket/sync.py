@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import redis
+from redis import CredentialProvider
 
 from docket import events, limits, results, scheduling, strikes, telemetry, why
 from docket.core import Core
@@ -24,10 +25,10 @@ from docket.priorities import Priority
 from docket.progress import ProgressView
 from docket.registry import TaskFunction
 from docket.resultstorage import AsyncKeyValue
-from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
+from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings, SigningKeys
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.blocking import BlockingStore
-from docket.store.connect import resolve
+from docket.store.connect import refuse_two_credentials, resolve
 from docket.store.keys import Keys
 from docket.strikelist import Operator, Restore, Strike, StrikeList
 from docket.why import Why
@@ -87,7 +88,7 @@ class Execution(ExecutionView):
         if ended.elsewhere is not None:
             storage = self.docket.core.storage or results.refuse_without_storage(ended)
             stored = self.docket.run_on_loop(storage.fetch, ended.elsewhere, results.patience(limit))
-        return results.outcome_of(ended.record, stored)
+        return results.outcome_of(self.docket.core.door, ended.record, stored)
 
 
 class RunningExecution(Execution):
@@ -117,6 +118,9 @@ class Docket:
         execution_ttl: timedelta = timedelta(minutes=15),
         result_storage: AsyncKeyValue | None = None,
         enable_internal_instrumentation: bool = False,
+        signing_keys: SigningKeys | None = None,
+        serializer: str | None = None,
+        credential_provider: CredentialProvider | None = None,
     ) -> None:
         self.settings = DocketSettings(
             name,
@@ -125,7 +129,11 @@ class Docket:
             missed_heartbeats,
             execution_ttl,
             enable_internal_instrumentation,
+            signing_keys,
+            serializer,
         )
+        refuse_two_credentials(url, credential_provider)
+        self._credential_provider = credential_provider
         self.core: Core[Execution] = Core(
             self.settings, partial(Execution, self), result_storage, partial(RunningExecution, self)
         )
@@ -141,10 +149,12 @@ class Docket:
         `run_on_loop`: carries a coroutine function out on the loop to which the result storage belongs."""
         docket = cls.__new__(cls)
         docket.settings = settings
+        docket._credential_provider = None  # asked by the store's connections, which are not its own
         docket.core = Core(settings, partial(Execution, docket), running=partial(RunningExecution, docket))
         docket.core.registry = core.registry
         docket.core.strikes = core.strikes
         docket.core.storage = core.storage
+        docket.core.door = core.door
         docket._store = store
         docket._resources = ExitStack()
         docket._run_on_loop = run_on_loop
@@ -154,7 +164,10 @@ class Docket:
         if self._store is not None:
             raise RuntimeError(f"the docket {self.name!r} is open already: it cannot be entered twice")
         with ExitStack() as opening:
-            store = BlockingStore(resolve(self.url), traced=self.settings.enable_internal_instrumentation)
+            store = BlockingStore(
+                resolve(self.url, self._credential_provider),
+                traced=self.settings.enable_internal_instrumentation,
+            )
             if store.address.server is not None:
                 opening.callback(store.address.server.release)
             opening.callback(store.close)

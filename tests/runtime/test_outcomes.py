@@ -10,6 +10,8 @@ import pytest
 from docket import payload
 from docket_runtime import outcomes
 
+PLAIN = outcomes.Wrapping(payload.Door("d"), "f", "k", None)
+
 
 def encodable(outcome: outcomes.Outcome) -> bool:
     for operand in outcome[1:]:
@@ -19,17 +21,17 @@ def encodable(outcome: outcomes.Outcome) -> bool:
 
 
 def test_none_is_stored_as_nothing():
-    assert outcomes.completed(None) == ("completed", b"", "")
+    assert outcomes.completed(None, PLAIN) == ("completed", b"", "")
 
 
 def test_a_value_is_stored():
-    outcome = outcomes.completed({"a": 1})
+    outcome = outcomes.completed({"a": 1}, PLAIN)
     assert outcome.verb == "completed" and isinstance(outcome.a, bytes)
     assert payload.load(outcome.a) == {"a": 1}
 
 
 def test_a_value_that_cannot_be_stored_is_a_failure_that_names_its_type():
-    outcome = outcomes.completed(threading.Lock())
+    outcome = outcomes.completed(threading.Lock(), PLAIN)
     assert outcome.verb == "failed" and "lock" in str(outcome.a)
 
 
@@ -39,7 +41,7 @@ def test_a_value_that_cannot_be_stored_is_a_failure_that_names_its_type():
     ids=lambda text: repr(text[:10]),
 )
 def test_an_error_is_text_that_redis_can_take(text: str):
-    outcome = outcomes.failed(ValueError(text))
+    outcome = outcomes.failed(ValueError(text), PLAIN)
     assert encodable(outcome)
     assert str(outcome.a).startswith("ValueError") and len(str(outcome.a)) <= 4100
     assert encodable(outcomes.set_aside(text))

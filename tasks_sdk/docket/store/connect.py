@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import redis
 import redis.asyncio
@@ -41,8 +41,9 @@ _OPTIONS: dict[str, Any] = {
 class Address:
     """Where Redis is, checked: `url` is what redis-py understands, `server` what we started for it (or attached to)."""
 
-    url: str
+    url: str = field(repr=False)
     server: EmbeddedServer | None = None
+    credentials: redis.CredentialProvider | None = None
 
 
 def check(url: str) -> str:
@@ -87,17 +88,34 @@ def hide_password(url: str) -> str:
     return f"{scheme}{separator}{address}{question}{'***' if 'password' in query else query}"
 
 
-def resolve(url: str) -> Address:
+def refuse_two_credentials(url: str, provider: redis.CredentialProvider | None) -> None:
+    """ValueError if both the URL and a provider know a user name or a password; TypeError if it is no provider."""
+    if provider is None:
+        return
+    if not isinstance(provider, redis.CredentialProvider):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"expected credential_provider to be a redis.CredentialProvider, got a {type(provider).__name__}"
+        )
+    parts = urlsplit(url)
+    named = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if parts.username is not None or parts.password is not None or named & {"username", "password"}:
+        raise ValueError(
+            f"expected the credentials in the URL or from credential_provider, got both ({hide_password(url)!r})"
+        )
+
+
+def resolve(url: str, credentials: redis.CredentialProvider | None = None) -> Address:
     """Starts or attaches to our own server where the URL asks for one. Blocks for as long as that takes (< 10 s)."""
     if check(url) in OWN_SCHEMES:
         server = acquire(url)
         return Address(f"unix://{server.socket_path}", server)
-    return Address(url)
+    return Address(url, credentials=credentials)
 
 
 def _options(address: Address, options: dict[str, Any]) -> dict[str, Any]:
     network = {} if address.url.startswith("unix:") else {"socket_keepalive": True}
-    return {**_OPTIONS, **network, **options}
+    asked = {} if address.credentials is None else {"credential_provider": address.credentials}
+    return {**_OPTIONS, **network, **asked, **options}
 
 
 def async_client(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,10 @@ from docket.store.connect import resolve
 from docket.store.keys import SUSPECTS, Keys
 from docket.store.requests import SUBSCRIBED, Commands
 
-Verdict = tuple[str, str, str | bytes | int, str | bytes]
+Stored = Callable[[str, str, bytes | None], bytes]
+"""What depends on the call: its task, its key and its nonce."""
+
+Verdict = tuple[str, str, str | bytes | int, str | bytes | Stored]
 """Entry, and an outcome: its verb and two operands."""
 
 
@@ -91,7 +94,14 @@ class Ledger:
     async def settle(self, worker_id: str, verdicts: Sequence[Verdict]) -> None:
         """These outcomes hold, in the name of a worker that has died; what it no longer holds is left as it is."""
         keys = await self._keys_of([entry for entry, *_ in verdicts])
-        settlements = [(entry, keys[entry], verb, a, b) for entry, verb, a, b in verdicts if entry in keys]
+        held = [verdict for verdict in verdicts if verdict[0] in keys]
+        calls = await self._store.ask(
+            Commands([("HMGET", self._keys.runs(keys[entry]), "function", "nonce") for entry, *_ in held])
+        )
+        settlements = [
+            (entry, keys[entry], verb, a, b(_text(function), keys[entry], nonce) if callable(b) else b)
+            for (entry, verb, a, b), (function, nonce) in zip(held, calls, strict=True)
+        ]
         await self._store.ask(
             scripts.exchange(
                 self._keys,
@@ -112,11 +122,9 @@ class Ledger:
             Commands(tuple(("XRANGE", stream, number, number) for stream, number in places))
         )
         return {
-            entry: dict(zip(rows[0][1][::2], rows[0][1][1::2], strict=False))[b"k"].decode(
-                errors="surrogateescape"
-            )
+            entry: key.decode(errors="surrogateescape")
             for entry, rows in zip(entries, found, strict=True)
-            if rows
+            if rows and (key := dict(zip(rows[0][1][::2], rows[0][1][1::2], strict=False)).get(b"k"))
         }
 
     async def sweep(self, max_crashes: int) -> list[tuple[str, HandedOver]]:
@@ -143,6 +151,10 @@ class Ledger:
         """How much there is to do at this moment."""
         *counts, late_us = await self._store.ask(scripts.figures(self._keys))
         return Figures(*map(int, counts), latency=int(late_us) / 1e6)
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode(errors="replace")
 
 
 def _parse(row: Sequence[Any]) -> tuple[str, HandedOver]:

@@ -1,5 +1,5 @@
 -- queued → running: an entry that was delivered to this worker becomes its claim. Needs: _house, _events, _lines,
--- _admission; worker_id, worker_name. A claim is a row of eleven in `claimed`, as docket/message.py reads it.
+-- _admission; worker_id, worker_name. A claim is a row of twelve in `claimed`, as docket/message.py reads it.
 local claimed = {}
 
 -- What this script itself has just promoted, by entry: its record was read then, and is written once, as what it will be.
@@ -7,7 +7,7 @@ local fresh = {}
 
 local function read_record(key)
   return redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
-    "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced", "held", "limits", "priority")
+    "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced", "held", "limits", "priority", "nonce")
 end
 
 local limited
@@ -34,6 +34,7 @@ local function add_claim(entry, key, r, admission)
     claimed[n + i] = r[i]
   end
   claimed[n + 11] = admission or false
+  claimed[n + 12] = r[18]
 end
 
 -- This worker has had it and does not know its task, but another one does: first it goes to the end of the line, where an

@@ -1,6 +1,11 @@
 -- How an execution stands in line, leaves it, and ends. Needs: _house, _events.
 --@include "_permits"
 
+-- What a signed body was signed with; the record keeps it, so that another body of the same key is none of this call's.
+local function nonce_of(body)
+  return string.sub(body, 1, 1) == "s" and string.sub(body, 2, 17)
+end
+
 -- The entry tells the delivery: each time an execution is put in line it gets another one, so whoever still holds an
 -- older entry is fenced by it. `generation` rides along for whoever reads the stream by eye.
 -- Idle workers block on the main lane only; that something lies in another one is called out to all, once.

@@ -57,7 +57,11 @@ local function perpetuate(key, r, delay_us, body)
   redis.call("HSET", runs .. key, "generation", generation)
   if body ~= "" then
     redis.call("HSET", runs .. key, "body", body)
-    redis.call("HDEL", runs .. key, "limits")  -- they depend on the arguments
+    redis.call("HDEL", runs .. key, "limits", "nonce")  -- they depend on the arguments
+    local nonce = nonce_of(body)
+    if nonce then
+      redis.call("HSET", runs .. key, "nonce", nonce)
+    end
   end
   if r[8] then
     forget_progress(key)

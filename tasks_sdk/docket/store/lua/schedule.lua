@@ -90,6 +90,8 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
   end
   set("state", state)
   set("when_us", when_us)
+  local nonce = nonce_of(body)
+  if nonce then set("nonce", nonce) end
   if busy then
     set("busy", busy)
     set("busy_worker", busy_worker or "")
