@@ -159,7 +159,11 @@ def validated(given: Mapping[str, Any]) -> SupervisorSettings:
 def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
     log_format = given["log_format"]
     return SupervisorSettings(
-        docket=DocketSettings(name=given["docket"], url=given["url"] or credentials.url()),
+        docket=DocketSettings(
+            name=given["docket"],
+            url=given["url"] or credentials.url(),
+            signing_keys=credentials.signing_keys(),
+        ),
         worker=WorkerSettings(
             concurrency=given["concurrency"],
             threads=given["threads"],

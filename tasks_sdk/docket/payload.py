@@ -240,7 +240,7 @@ class Door:
     def __init__(self, docket: str, serializer: str = "pickle", keys: Sequence[bytes] = ()) -> None:
         self._docket = _bytes(docket)
         self._json = serializer == "json"
-        self._keys = tuple(keys)
+        self._signers = tuple(map(signatures.signer, keys))
 
     @classmethod
     def of(cls, settings: DocketSettings) -> Door:
@@ -265,15 +265,15 @@ class Door:
 
     def sealed_call(self, function: str, key: str, body: bytes) -> bytes:
         """Signed as the call of this task under this key, and no other call of it: that is what the nonce is for."""
-        if not self._keys:
+        if not self._signers:
             return body
-        return signatures.sign(self._keys[0], signatures.fresh_nonce(), self._of(function, key), body)
+        return signatures.sign(self._signers[0], signatures.fresh_nonce(), self._of(function, key), body)
 
     def opened_call(self, function: str, key: str, nonce: bytes | None, body: bytes) -> bytes:
         """Untrusted if it is not signed for this call."""
-        if not self._keys:
+        if not self._signers:
             return signatures.without(body)
-        return signatures.verified(self._keys, nonce, self._of(function, key), body)
+        return signatures.verified(self._signers, nonce, self._of(function, key), body)
 
     def load_arguments(self, function: str, key: str, nonce: bytes | None, body: bytes) -> Arguments:
         """Raises CannotLoad, before anything is loaded if it is not to be."""
@@ -281,9 +281,9 @@ class Door:
 
     def sealed_result(self, function: str, key: str, nonce: bytes | None, kind: str, stored: bytes) -> bytes:
         """Signed as what the call with this nonce has returned or raised (`kind`: `value` or `exception`)."""
-        if not self._keys:
+        if not self._signers:
             return stored
-        return signatures.sign(self._keys[0], nonce or _NO_NONCE, self._of(function, key, kind), stored)
+        return signatures.sign(self._signers[0], nonce or _NO_NONCE, self._of(function, key, kind), stored)
 
     def load_result(self, function: str, key: str, nonce: bytes | None, stored: bytes) -> Any:
         return load(self._opened_result(function, key, nonce, "value", stored), only_json=self._json)
@@ -293,20 +293,20 @@ class Door:
         return load_exception(opened, only_json=self._json)
 
     def _opened_result(self, function: str, key: str, nonce: bytes | None, kind: str, stored: bytes) -> bytes:
-        if not self._keys:
+        if not self._signers:
             return signatures.without(stored)
-        return signatures.verified(self._keys, nonce or _NO_NONCE, self._of(function, key, kind), stored)
+        return signatures.verified(self._signers, nonce or _NO_NONCE, self._of(function, key, kind), stored)
 
     def sealed_value(self, rule: Sequence[str], stored: bytes) -> bytes:
         """Signed as the value of this rule."""
-        if not self._keys:
+        if not self._signers:
             return stored
-        return signatures.sign(self._keys[0], signatures.fresh_nonce(), self._about(rule), stored)
+        return signatures.sign(self._signers[0], signatures.fresh_nonce(), self._about(rule), stored)
 
     def load_value(self, rule: Sequence[str], stored: bytes) -> Any:
-        if self._keys:
+        if self._signers:
             nonce = signatures.nonce_of(stored)
-            stored = signatures.verified(self._keys, nonce, self._about(rule), stored)
+            stored = signatures.verified(self._signers, nonce, self._about(rule), stored)
         return load(signatures.without(stored), only_json=self._json)
 
     def _of(self, function: str, key: str, kind: str = "call") -> tuple[bytes, ...]:
