@@ -73,7 +73,7 @@ async def write(docket: Docket, key: str, **fields: bytes) -> None:
         await redis.hset(docket.keys.runs(key), mapping=fields)
 
 
-async def read(docket: Docket, key: str, field: str) -> bytes:
+async def read(docket: Docket, key: str, field: str) -> Any:
     async with docket.redis() as redis:
         return await redis.hget(docket.keys.runs(key), field)
 
@@ -329,7 +329,7 @@ async def test_a_client_refuses_the_result_of_an_earlier_call_of_the_key(signed:
     await signed.add(note, key="k")("paid: no")
     await work_off(signed)
     async with signed.redis() as redis:
-        earlier = await redis.get(signed.keys.results("k"))
+        earlier: Any = await redis.get(signed.keys.results("k"))
     execution = await signed.add(note, key="k")("paid: yes")
     await work_off(signed)
     await overwrite_result(signed, "k", earlier)
@@ -376,7 +376,8 @@ async def test_the_value_of_an_unsigned_rule_is_never_loaded_and_strikes_nothing
 async def test_a_signed_rule_cannot_be_made_another_one(signed: Docket):
     await signed.strike(note, "what", "==", 13)
     async with signed.redis() as redis:
-        ((_, fields),) = await redis.xrange(signed.keys.strikes)
+        rules: Any = await redis.xrange(signed.keys.strikes)
+        ((_, fields),) = rules
         await redis.delete(signed.keys.strikes)
         await redis.xadd(signed.keys.strikes, {**fields, b"operator": b"!="})
     await signed.add(note)(what=1)
