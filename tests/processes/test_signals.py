@@ -157,7 +157,7 @@ def test_a_worker_that_ttou_takes_away_is_killed_when_its_time_is_up_and_its_wor
     docket.add(does.block_the_loop, key="blocker-1")(6)
     pids = {evidence.running_in("blocker-0"), evidence.running_in("blocker-1")}
     supervisor.signal(signal.SIGTTOU)
-    supervisor.logged("outlived its deadline; killing it")
+    supervisor.logged("it outlived its deadline")
     eventually(lambda: len(supervisor.titled("worker")) == 1)
     assert set(supervisor.titled("worker")) < pids
     eventually(lambda: len(evidence.lines("ended")) == 2, "both ended")
