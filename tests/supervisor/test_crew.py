@@ -24,6 +24,9 @@ from docket_supervisor.posts import Post
 from docket_supervisor.settings import SPARES, SupervisorSettings
 from docket_supervisor.spool import Spool
 
+LATER = 1e9
+"""A moment at which every pause is over; the crew wakes up for other reasons in between."""
+
 
 class Hiring:
     """Writes down who is asked for; the test answers."""
@@ -179,7 +182,7 @@ def test_a_seat_that_cannot_be_filled_is_tried_again_after_a_pause() -> None:
     assert scene.asked() == []
     wake_at = scene.crew.turn(0.0, 0.0)
     assert 0 < wake_at < math.inf
-    scene.crew.turn(wake_at, 0.0)
+    scene.crew.turn(LATER, 0.0)
     assert scene.asked() == [0]
 
 
@@ -286,7 +289,7 @@ class TestHandingOn:
         scene.crew.retire(scene.crew.slots[1])
         wake_at = scene.crew.turn(0.0, math.inf)
         assert wake_at < math.inf and deaf.poll() is None
-        scene.crew.turn(wake_at, math.inf)
+        scene.crew.turn(LATER, math.inf)
         assert deaf.wait(5) == -signal.SIGKILL
         scene.crew.died(Death(deaf.pid, signal.SIGKILL))
         assert scene.orders == [
