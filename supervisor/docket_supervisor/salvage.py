@@ -40,8 +40,12 @@ def _verdict(docket: DocketSettings, entry: str, verb: str, operand: int, allowe
     found = outcome()
     if found.verb != "failed":
         return (entry, found.verb, found.a, found.b)
-    # The exception is signed as that of its call, which the ledger looks up.
-    return (entry, found.verb, found.a, lambda *call: outcome(*call).b)
+
+    def exception(function: str, key: str, nonce: bytes | None) -> str | bytes:
+        # Signed as that of its call, which the ledger looks up.
+        return outcome(function, key, nonce).b
+
+    return (entry, found.verb, found.a, exception)
 
 
 def stuck(seats: Iterable[Seat]) -> list[tuple[str, Sequence[str]]]:

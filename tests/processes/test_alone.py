@@ -111,7 +111,8 @@ def test_usr1_writes_its_stacks_to_standard_error(
     go = tmp_path / "go"
     docket.add(does.wait_for, key="on-the-loop")(str(go))
     docket.add(does.wait_for_sync, key="in-a-thread")(str(go))
-    evidence.running_in("on-the-loop"), evidence.running_in("in-a-thread")
+    evidence.running_in("on-the-loop")
+    evidence.running_in("in-a-thread")
     worker.process.send_signal(signal.SIGUSR1)
     eventually(lambda: "asyncio tasks: " in worker.log() and "  on-the-loop:\n" in worker.log())
     assert re.search(r"in wait_for_sync\n", worker.log())

@@ -207,7 +207,8 @@ def test_usr1_writes_the_stacks_of_every_process_to_the_log(
     go = tmp_path / "go"
     docket.add(does.wait_for, key="on-the-loop")(str(go))
     docket.add(does.wait_for_sync, key="in-a-thread")(str(go))
-    evidence.running_in("on-the-loop"), evidence.running_in("in-a-thread")
+    evidence.running_in("on-the-loop")
+    evidence.running_in("in-a-thread")
     eventually(lambda: supervisor.titled("spare"))
     supervisor.signal(signal.SIGUSR1)
     kinds = ["supervisor ", "steward ", "template ", "worker [0] ", "worker [1] ", "spare "]

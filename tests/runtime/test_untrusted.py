@@ -68,9 +68,11 @@ async def signed(docket_name: str, redis_url: str) -> AsyncIterator[Docket]:
         yield docket
 
 
-async def write(docket: Docket, key: str, **fields: bytes) -> None:
+async def write(docket: Docket, key: str, **fields: Any) -> None:
     async with docket.redis() as redis:
-        await redis.hset(docket.keys.runs(key), mapping=fields)
+        await redis.execute_command(
+            "HSET", docket.keys.runs(key), *(part for pair in fields.items() for part in pair)
+        )
 
 
 async def read(docket: Docket, key: str, field: str) -> Any:

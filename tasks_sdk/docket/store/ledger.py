@@ -18,7 +18,7 @@ from docket.store.connect import resolve
 from docket.store.keys import SUSPECTS, Keys
 from docket.store.requests import SUBSCRIBED, Commands
 
-Stored = Callable[[str, str, bytes | None], bytes]
+Stored = Callable[[str, str, bytes | None], str | bytes]
 """What depends on the call: its task, its key and its nonce."""
 
 Verdict = tuple[str, str, str | bytes | int, str | bytes | Stored]
