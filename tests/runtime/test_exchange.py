@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from docket import Docket, Worker
-from docket.message import Claimed
+from docket.message import CLAIM_WIDTH, Claimed
 from docket.store import scripts
 from docket.store.keys import Keys
 from docket.store.scripts import Call
@@ -80,7 +80,8 @@ def nothing(call: Call, rows: list[Any] | None = None, lapsed: int = 0) -> list[
 
 
 def a_claim(entry: str) -> list[bytes | None]:
-    return [entry.encode(), b"key", b"f", b"p", b"1", b"1", b"1", None, None, b"900000", None]
+    known = [entry.encode(), b"key", b"f", b"p", b"1", b"1", b"1"]
+    return [*known, *[None] * (CLAIM_WIDTH - len(known))]
 
 
 @pytest.fixture
