@@ -55,8 +55,7 @@ class Health:
         ]
         if self._files.folder:
             self._files.forget(number for number, seat in enumerate(self._board.seats) if not seat.pid)
-            multiprocess = importlib.import_module("prometheus_client.multiprocess")
-            collectors.append(multiprocess.MultiProcessCollector(None, self._files.folder))
+            collectors.append(exposition.Application(self._files.folder))
         body, content_type = exposition.expose(collectors, accept)
         return Answer(True, body, content_type)
 

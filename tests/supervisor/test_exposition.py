@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from docket_supervisor.board import Board
-from docket_supervisor.exposition import Runs, Service, expose
+from docket_supervisor.exposition import Application, Runs, Service, expose
+from tests.supervisor.service import source_path
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -113,3 +118,29 @@ def test_names_of_tasks_cannot_break_the_text() -> None:
 def test_open_metrics_are_spoken_to_whoever_prefers_them() -> None:
     body, content_type = expose([Runs("shop", [])], "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text") and body.endswith(b"# EOF\n")
+
+
+OWN = """
+import sys
+from docket_supervisor.metrics_files import MetricsFiles
+files = MetricsFiles()
+files.open()
+files.adopt(sys.argv[1])
+from prometheus_client import Counter, Gauge
+Counter("mails", "An application's own").inc(float(sys.argv[1]))
+Gauge("here", "The same", multiprocess_mode="livesum").set(1)
+"""
+
+
+def test_the_tasks_own_metrics_are_read_also_while_a_process_makes_its_file(tmp_path: Path) -> None:
+    for seat in ("3", "4"):
+        environment = {"PYTHONPATH": source_path(), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", OWN, seat], env=environment, check=True, timeout=30)
+    for name in ("counter_5.db", "gauge_livesum_5.db", "histogram_5.db"):
+        (tmp_path / name).touch()
+    body, _ = expose([Application(str(tmp_path))], "")
+    assert b"mails_total 7.0" in body and b"here 2.0" in body
+
+
+def test_an_application_without_metrics_shows_none(tmp_path: Path) -> None:
+    assert expose([Application(str(tmp_path))], "")[0] == b""
