@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from docket.store.guardian import ask
@@ -15,8 +16,10 @@ from docket.store.servers import find_redis_server
 class RedisServer:
     """On a Unix socket in `folder`, with an append-only file there; not running until `start()`."""
 
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
+    def __init__(self, folder: Path, *, port: int = 0, more: Sequence[str] = ()) -> None:
+        """`more`: further options of redis-server."""
         self.folder = folder
+        self.more = more
         self.port = port
         self.socket_path = str(folder / "redis.sock")
         self.process: subprocess.Popen[bytes] | None = None
@@ -38,6 +41,7 @@ class RedisServer:
                     self.socket_path,
                     "--dir",
                     str(self.folder),
+                    *self.more,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -21,7 +21,7 @@ from docket.settings import DocketSettings
 from docket.signatures import nonce_of
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.connect import check as check_url
-from docket.store.keys import Keys
+from docket.store.connect import keys_of
 from docket.store.requests import Operation
 from docket.strikelist import StrikeInstruction, StrikeList
 from docket.tasks import standard_tasks
@@ -47,7 +47,7 @@ class Core(Generic[E]):
         self.settings = settings
         self.make = make
         self._make_running = running or make
-        self.keys = Keys(settings.name)
+        self.keys = keys_of(settings.name, settings.url)
         self.door = Door.of(settings)
         self.registry = Registry()
         self.strikes = StrikeList(self.door)

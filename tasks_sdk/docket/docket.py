@@ -38,7 +38,8 @@ TaskCollection = Iterable[TaskFunction]
 class Docket:
     """Work to be done, now or later, shared by everybody who opens the same name at the same URL.
 
-    `url`: redis://, rediss://, unix://, memory://name (a private server for this process tree, gone with it) or
+    `url`: redis://, rediss://, unix://, redis+sentinel://host,host/SERVICE/DB, redis+cluster://host,host (both also as
+    rediss+ for TLS; docs/redis.md), memory://name (a private server for this process tree, gone with it) or
     embedded:///dir (a real server in that directory; its data stays). `execution_ttl`: how long what has ended is
     kept; zero keeps nothing. `result_storage`: keeps results and exceptions in place of Redis, for as long; any store
     with the protocol of py-key-value. `enable_internal_instrumentation`: an OpenTelemetry instrumentation of redis-py
@@ -98,9 +99,9 @@ class Docket:
         if self._store is not None:
             raise RuntimeError(f"the docket {self.name!r} is open already: it cannot be entered twice")
         if check(self.url) in OWN_SCHEMES:
-            address = await anyio.to_thread.run_sync(resolve, self.url)
+            address = await anyio.to_thread.run_sync(resolve, self.url, self.name)
         else:
-            address = resolve(self.url, self._credential_provider)
+            address = resolve(self.url, self.name, self._credential_provider)
         store = AsyncStore(address, traced=self.settings.enable_internal_instrumentation)
         if self.core.storage is not None:
             try:
@@ -405,5 +406,5 @@ class Docket:
 
     @asynccontextmanager
     async def redis(self) -> AsyncGenerator[redis.asyncio.Redis]:
-        """A plain client on this docket's connections; replies are bytes."""
-        yield redis.asyncio.Redis(connection_pool=self.store.client.connection_pool)
+        """A plain client on this docket's connections; replies are bytes. On a cluster it is a RedisCluster."""
+        yield self.store.plain_client()

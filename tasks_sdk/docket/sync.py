@@ -165,7 +165,7 @@ class Docket:
             raise RuntimeError(f"the docket {self.name!r} is open already: it cannot be entered twice")
         with ExitStack() as opening:
             store = BlockingStore(
-                resolve(self.url, self._credential_provider),
+                resolve(self.url, self.name, self._credential_provider),
                 traced=self.settings.enable_internal_instrumentation,
             )
             if store.address.server is not None:
@@ -440,4 +440,4 @@ class Docket:
 
     @contextmanager
     def redis(self) -> Generator[redis.Redis]:
-        yield redis.Redis(connection_pool=self.store.client.connection_pool)
+        yield self.store.plain_client()

@@ -29,7 +29,7 @@ async def clients(docket: Docket) -> int:
 async def test_a_cancelled_request_is_cancelled_at_whatever_step(redis_url: str):
     swallowed: list[int] = []
     for step in range(60):
-        store = AsyncStore(resolve(redis_url), connections=2)
+        store = AsyncStore(resolve(redis_url, "name"), connections=2)
 
         async def request(store: AsyncStore = store) -> None:
             for _ in range(3):
@@ -103,7 +103,7 @@ async def test_a_refused_port_is_one_clear_error():
 
 
 async def test_a_silent_redis_is_given_up_on_once_not_twice(own_redis: RedisServer):
-    store = AsyncStore(resolve(own_redis.url), connections=2, socket_timeout=0.5)
+    store = AsyncStore(resolve(own_redis.url, "name"), connections=2, socket_timeout=0.5)
     await store.ask(echo("x"))
     own_redis.pause()
     try:

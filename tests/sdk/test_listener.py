@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[AsyncStore]:
-    store = AsyncStore(resolve(redis_url))
+    store = AsyncStore(resolve(redis_url, "name"))
     yield store
     await store.close()
 
@@ -93,7 +93,7 @@ async def test_a_cancelled_waiter_does_not_disturb_the_others(docket: Docket):
 
 
 async def test_everybody_is_told_to_look_again_after_a_reconnection(own_redis: RedisServer):
-    store = AsyncStore(resolve(own_redis.url))
+    store = AsyncStore(resolve(own_redis.url, "name"))
     subscription = await store.listener.subscribe(("a", "b"))
     assert await subscription.next(2) is SUBSCRIBED
     await asyncio.to_thread(own_redis.stop)

@@ -7,6 +7,7 @@ have to be started) nothing is completed, and nothing is said.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import typer
 from redis.exceptions import RedisError
@@ -14,7 +15,7 @@ from redis.exceptions import RedisError
 from docket.errors import DocketError
 from docket.settings import DEFAULT_NAME, DEFAULT_URL
 from docket.store.blocking import BlockingStore
-from docket.store.connect import OWN_SCHEMES, check, resolve
+from docket.store.connect import OWN_SCHEMES, check, keys_of, resolve
 from docket.store.keys import Keys
 from docket.store.requests import Argument, read
 
@@ -25,14 +26,12 @@ _MOST = 200
 
 def of_tasks(context: typer.Context, incomplete: str) -> list[str]:
     """Names of tasks that begin like this."""
-    keys = Keys(_given(context, "docket", "DOCKET_NAME", DEFAULT_NAME))
-    return _beginning(incomplete, _asked(context, "SMEMBERS", keys.known))
+    return _beginning(incomplete, _asked(context, lambda keys: ("SMEMBERS", keys.known)))
 
 
 def of_dead_keys(context: typer.Context, incomplete: str) -> list[str]:
     """Keys of dead letters that begin like this, among the oldest."""
-    keys = Keys(_given(context, "docket", "DOCKET_NAME", DEFAULT_NAME))
-    return _beginning(incomplete, _asked(context, "ZRANGE", keys.dead, 0, _MOST - 1))
+    return _beginning(incomplete, _asked(context, lambda keys: ("ZRANGE", keys.dead, 0, _MOST - 1)))
 
 
 def _given(context: typer.Context, parameter: str, variable: str, otherwise: str) -> str:
@@ -40,16 +39,17 @@ def _given(context: typer.Context, parameter: str, variable: str, otherwise: str
     return context.params.get(parameter) or os.environ.get(variable) or otherwise
 
 
-def _asked(context: typer.Context, *command: Argument) -> list[bytes]:
+def _asked(context: typer.Context, command: Callable[[Keys], tuple[Argument, ...]]) -> list[bytes]:
+    name = _given(context, "docket", "DOCKET_NAME", DEFAULT_NAME)
     url = _given(context, "url", "DOCKET_URL", DEFAULT_URL)
     try:
         if check(url) in OWN_SCHEMES:
             return []
         store = BlockingStore(
-            resolve(url), connections=1, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE
+            resolve(url, name), connections=1, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE
         )
         try:
-            return store.perform(read(*command))
+            return store.perform(read(*command(keys_of(name, url))))
         finally:
             store.close()
     except (DocketError, RedisError, ValueError):

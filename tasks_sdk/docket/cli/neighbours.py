@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from typing import Any
 
+from redis import RedisCluster
 from redis.exceptions import RedisError
 
 from docket.cli.printing import printable
 from docket.errors import DocketError
 from docket.store.keys import Keys
-from docket.store.requests import Commands, Operation
+from docket.store.requests import read
 from docket.sync import Docket
 
 _ROUNDS, _PAGE = 20, 1000
@@ -21,7 +23,7 @@ _MOST_NAMED = 5
 def hint(docket: Docket) -> str:
     """What there is to say about the name of an empty docket; an empty text if it has been used before, or is alone."""
     try:
-        return docket.store.perform(_hint(docket.name, cutoff=0.0))
+        return _hint(docket, cutoff=0.0)
     except (DocketError, RedisError):
         return ""  # it is about another error, or none: it must not become one
 
@@ -29,17 +31,17 @@ def hint(docket: Docket) -> str:
 def suspicion(docket: Docket) -> str:
     """The same, but only if there is a docket whose name is nearly this one."""
     try:
-        return docket.store.perform(_hint(docket.name, cutoff=_SIMILAR))
+        return _hint(docket, cutoff=_SIMILAR)
     except (DocketError, RedisError):
         return ""
 
 
-def _hint(name: str, *, cutoff: float) -> Operation[str]:
-    keys = Keys(name)
-    used = yield Commands((("EXISTS", keys.generations, keys.known, keys.strikes),))
-    others = [] if used[0] else (yield from _others())
-    said = f"nothing was ever done with a docket named '{printable(name)}' there"
-    if similar := get_close_matches(name, others, n=3, cutoff=_SIMILAR):
+def _hint(docket: Docket, *, cutoff: float) -> str:
+    keys = docket.keys
+    used = docket.store.perform(read("EXISTS", keys.generations, keys.known, keys.strikes))
+    others = [] if used else _others(docket)
+    said = f"nothing was ever done with a docket named '{printable(docket.name)}' there"
+    if similar := get_close_matches(docket.name, others, n=3, cutoff=_SIMILAR):
         return f"{said}; did you mean {_listed(similar, ' or ')}?"
     if others and not cutoff:
         return f"{said}, but with {_listed(others[:_MOST_NAMED], ', ')}"
@@ -50,17 +52,30 @@ def _listed(names: list[str], between: str) -> str:
     return between.join(f"'{printable(each)}'" for each in names)
 
 
-def _others() -> Operation[list[str]]:
+def _others(docket: Docket) -> list[str]:
     pattern = Keys("*").generations
     found: set[str] = set()
-    cursor: bytes | int = 0
-    for _ in range(_ROUNDS):
-        replies = yield Commands((("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE),))
-        cursor, names = replies[0]
-        found |= {_docket_of(key.decode(errors="replace")) for key in names}
-        if int(cursor) == 0:
-            break
+    with docket.redis() as plain:
+        client: Any = plain
+        # A docket lies whole on one node of a cluster: its neighbours may lie on any other.
+        for where in _nodes(client):
+            cursor = 0
+            for _ in range(_ROUNDS):
+                cursor, names = client.execute_command(
+                    "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE, **where
+                )
+                found |= {_docket_of(key.decode(errors="replace")) for key in names}
+                if int(cursor) == 0:
+                    break
     return sorted(found)
+
+
+def _nodes(client: Any) -> list[dict[str, Any]]:
+    return (
+        [{"target_nodes": node} for node in client.get_primaries()]
+        if isinstance(client, RedisCluster)
+        else [{}]
+    )
 
 
 def _docket_of(key: str) -> str:

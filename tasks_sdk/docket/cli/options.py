@@ -22,7 +22,8 @@ URL = Annotated[
         "--url",
         "-u",
         envvar="DOCKET_URL",
-        help="Where its Redis is: redis://, rediss://, unix://, memory://name or embedded:///folder.",
+        help="Where its Redis is: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, memory://name or "
+        "embedded:///folder.",
         metavar="URL",
     ),
 ]

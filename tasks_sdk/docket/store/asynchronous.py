@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
-from redis.exceptions import NoScriptError
+import redis.asyncio
+from redis.exceptions import NoScriptError, ResponseError
 
 from docket.errors import AuthenticationFailed
 from docket.store.connect import (
@@ -14,13 +15,16 @@ from docket.store.connect import (
     REPLY_TIMEOUT,
     Address,
     async_client,
-    is_final,
+    cluster_client,
+    may_try_again,
+    refuses,
     translated,
     translating,
 )
 from docket.store.listener import Listener, Subscription
 from docket.store.requests import Attempt, Commands, Emit, NextEvent, Operation, Stream
 from docket.store.scripts import Call
+from docket.store.topology import is_cluster
 from docket.telemetry import internal
 
 T = TypeVar("T")
@@ -39,6 +43,7 @@ class AsyncStore:
         self._free = asyncio.Semaphore(connections)
         self._quiet_client = async_client(address, 2)
         self.listener = Listener(self._quiet_client)
+        self._whole_cluster: Any = None
 
     async def perform(self, operation: Operation[T]) -> T:
         """Carries an operation out. ConnectionFailed or AuthenticationFailed, never a wait for ever on a dead Redis."""
@@ -84,7 +89,9 @@ class AsyncStore:
                     elif isinstance(request, Attempt):
                         try:
                             reply = await self.ask(request.call)
-                        except BROKEN as error:
+                        except (*BROKEN, ResponseError) as error:
+                            if not isinstance(error, BROKEN) and not refuses(error):
+                                raise
                             if isinstance(translated(error, self.address.url), AuthenticationFailed):
                                 raise
                     else:
@@ -97,8 +104,8 @@ class AsyncStore:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""
         try:
             return await self._ask_once(request)
-        except BROKEN as error:
-            if is_final(error) or (isinstance(request, Call) and not request.repeatable):
+        except (*BROKEN, ResponseError) as error:
+            if not may_try_again(error, repeatable=not isinstance(request, Call) or request.repeatable):
                 raise
             await self.client.connection_pool.disconnect(inuse_connections=False)
             return await self._ask_once(request)
@@ -120,8 +127,18 @@ class AsyncStore:
             pipeline.execute_command(*command)
         return await pipeline.execute()
 
+    def plain_client(self) -> Any:
+        """For users: redis-py's client as they know it; on a cluster one that finds every key, not only ours."""
+        if not is_cluster(self.address.url):
+            return redis.asyncio.Redis(connection_pool=self.client.connection_pool)
+        if self._whole_cluster is None:
+            self._whole_cluster = cluster_client(redis.asyncio.RedisCluster, self.address)
+        return self._whole_cluster
+
     async def close(self) -> None:
         await self.listener.close()
+        if self._whole_cluster is not None:
+            await self._whole_cluster.aclose()
         await self.client.aclose()
         await self.client.connection_pool.disconnect()
         await self._quiet_client.aclose()

@@ -7,13 +7,23 @@ from collections.abc import Generator
 from typing import Any, TypeVar, cast
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from docket import clock
 from docket.errors import AuthenticationFailed
-from docket.store.connect import BROKEN, Address, blocking_client, is_final, translated, translating
+from docket.store.connect import (
+    BROKEN,
+    Address,
+    blocking_client,
+    cluster_client,
+    may_try_again,
+    refuses,
+    translated,
+    translating,
+)
 from docket.store.requests import SUBSCRIBED, Attempt, Commands, Emit, NextEvent, Operation, Stream
 from docket.store.scripts import Call
+from docket.store.topology import is_cluster
 from docket.telemetry import internal
 
 T = TypeVar("T")
@@ -32,10 +42,11 @@ class BlockingStore:
         self._traced = traced
         self.client: Any = blocking_client(address, connections, **options)
         # Each waiting thread listens on a connection of its own; they are few, and silent until something happens.
-        kwargs = {**self.client.connection_pool.connection_kwargs, "socket_timeout": None}
-        kwargs["max_connections"] = 2**31
-        pool: Any = cast(Any, redis.ConnectionPool).from_url(address.url, **kwargs)
+        loud: Any = self.client.connection_pool
+        kwargs = {**loud.connection_kwargs, "socket_timeout": None}
+        pool: Any = cast(Any, redis.ConnectionPool)(loud.connection_class, max_connections=2**31, **kwargs)
         self._quiet_client: Any = redis.Redis.from_pool(pool)
+        self._whole_cluster: Any = None
 
     def perform(self, operation: Operation[T]) -> T:
         """Carries an operation out. ConnectionFailed or AuthenticationFailed, never a wait for ever on a dead Redis."""
@@ -81,7 +92,9 @@ class BlockingStore:
                     elif isinstance(request, Attempt):
                         try:
                             reply = self.ask(request.call)
-                        except BROKEN as error:
+                        except (*BROKEN, ResponseError) as error:
+                            if not isinstance(error, BROKEN) and not refuses(error):
+                                raise
                             if isinstance(translated(error, self.address.url), AuthenticationFailed):
                                 raise
                     else:
@@ -95,8 +108,8 @@ class BlockingStore:
         try:
             with internal(self._traced):
                 return self._ask_once(request)
-        except BROKEN as error:
-            if is_final(error) or (isinstance(request, Call) and not request.repeatable):
+        except (*BROKEN, ResponseError) as error:
+            if not may_try_again(error, repeatable=not isinstance(request, Call) or request.repeatable):
                 raise
             self.client.connection_pool.disconnect(inuse_connections=False)
             with internal(self._traced):
@@ -112,7 +125,17 @@ class BlockingStore:
             pipeline.execute_command(*command)
         return pipeline.execute()
 
+    def plain_client(self) -> Any:
+        """For users: redis-py's client as they know it; on a cluster one that finds every key, not only ours."""
+        if not is_cluster(self.address.url):
+            return redis.Redis(connection_pool=self.client.connection_pool)
+        if self._whole_cluster is None:
+            self._whole_cluster = cluster_client(redis.RedisCluster, self.address)
+        return self._whole_cluster
+
     def close(self) -> None:
+        if self._whole_cluster is not None:
+            self._whole_cluster.close()
         for client in (self.client, self._quiet_client):
             client.close()
             client.connection_pool.disconnect()

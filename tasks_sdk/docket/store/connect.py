@@ -11,14 +11,19 @@ from urllib.parse import parse_qsl, urlsplit
 import redis
 import redis.asyncio
 from redis import exceptions
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
 from redis.retry import Retry
 
 from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed, DocketError
+from docket.store import finding, topology
+from docket.store.keys import Keys
 from docket.store.servers import EmbeddedServer, acquire
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+MANY_SCHEMES = (*topology.CLUSTER_SCHEMES, *topology.SENTINEL_SCHEMES)
 OWN_SCHEMES = ("memory", "embedded")
 
 CONNECT_TIMEOUT = 5.0
@@ -39,17 +44,23 @@ _OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Address:
-    """Where Redis is, checked: `url` is what redis-py understands, `server` what we started for it (or attached to)."""
+    """Where Redis is, checked: `url` is what redis-py understands, `server` what we started for it (or attached to).
+
+    With a `finder`, `url` is what the user wrote, and `topology` what it says: where Redis is gets asked each time."""
 
     url: str = field(repr=False)
     server: EmbeddedServer | None = None
     credentials: redis.CredentialProvider | None = None
+    topology: topology.Topology | None = None
+    finder: finding.Finder | None = None
 
 
 def check(url: str) -> str:
     """The URL's scheme, or BadURL with a sentence. Nothing is opened."""
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadURL(f"expected a URL as text, got {url!r}")
+    if topology.is_cluster(url) or topology.is_sentinel(url):
+        return _check_many(url)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -58,6 +69,7 @@ def check(url: str) -> str:
     if parts.scheme not in (*REDIS_SCHEMES, *OWN_SCHEMES):
         raise BadURL(
             "expected a URL that begins with redis://, rediss://, unix://, memory:// or embedded://, "
+            "redis+sentinel:// or redis+cluster:// (and rediss+ for TLS), "
             f"got {hide_password(url)!r}"
         )
     if parts.scheme in ("redis", "rediss"):
@@ -74,6 +86,23 @@ def check(url: str) -> str:
         except (ValueError, TypeError, exceptions.RedisError) as error:
             raise BadURL(f"cannot read the Redis URL {hide_password(url)!r}: {error}") from error
     return parts.scheme
+
+
+def _check_many(url: str) -> str:
+    try:
+        read = topology.read(url)
+        _pool_options(read)
+    except (ValueError, TypeError, exceptions.RedisError) as error:
+        raise BadURL(f"cannot read the Redis URL {hide_password(url)!r}: {error}") from error
+    return url.partition("://")[0].lower()
+
+
+def _pool_options(read: topology.Topology) -> dict[str, Any]:
+    """What redis-py makes of its part of the URL, once a connection has taken it."""
+    url = read.url.replace("redis:", "rediss:", 1) if read.tls else read.url
+    pool = cast(Any, redis.ConnectionPool).from_url(url)
+    pool.make_connection()
+    return pool.connection_kwargs
 
 
 def hide_password(url: str) -> str:
@@ -96,7 +125,8 @@ def refuse_two_credentials(url: str, provider: redis.CredentialProvider | None) 
         raise TypeError(
             f"expected credential_provider to be a redis.CredentialProvider, got a {type(provider).__name__}"
         )
-    parts = urlsplit(url)
+    many = topology.is_cluster(url) or topology.is_sentinel(url)
+    parts = urlsplit(topology.read(url).url if many else url)
     named = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     if parts.username is not None or parts.password is not None or named & {"username", "password"}:
         raise ValueError(
@@ -104,18 +134,48 @@ def refuse_two_credentials(url: str, provider: redis.CredentialProvider | None) 
         )
 
 
-def resolve(url: str, credentials: redis.CredentialProvider | None = None) -> Address:
-    """Starts or attaches to our own server where the URL asks for one. Blocks for as long as that takes (< 10 s)."""
-    if check(url) in OWN_SCHEMES:
+def keys_of(name: str, url: str) -> Keys:
+    """The names of a docket's keys in the Redis of this URL. BadURL if a cluster cannot hold that docket."""
+    clustered = topology.is_cluster(url)
+    if clustered and name.startswith("}"):
+        raise BadURL(f"expected the docket's name on a cluster not to begin with a brace, got {name!r}")
+    return Keys(name, clustered=clustered)
+
+
+def resolve(url: str, name: str, credentials: redis.CredentialProvider | None = None) -> Address:
+    """Starts or attaches to our own server where the URL asks for one. Blocks for as long as that takes (< 10 s).
+
+    `name`: the docket's, on which it depends where in a cluster it lives."""
+    scheme = check(url)
+    if scheme in OWN_SCHEMES:
         server = acquire(url)
         return Address(f"unix://{server.socket_path}", server)
-    return Address(url, credentials=credentials)
+    if scheme not in MANY_SCHEMES:
+        return Address(url, credentials=credentials)
+    read = topology.read(url)
+    options = _pool_options(read)
+    asking = {option: value for option, value in options.items() if option.startswith("ssl_")}
+    if topology.is_cluster(url):
+        asking |= {each: options[each] for each in ("username", "password") if each in options}
+        asking |= {} if credentials is None else {"credential_provider": credentials}
+        finder = finding.cluster_finder(keys_of(name, url).stream, read.members, asking)
+    else:
+        asking |= {"username": read.sentinel_username or None, "password": read.sentinel_password or None}
+        finder = finding.sentinel_finder(read.service, read.members, asking)
+    return Address(url, credentials=credentials, topology=read, finder=finder)
 
 
-def _options(address: Address, options: dict[str, Any]) -> dict[str, Any]:
+def _options(address: Address, options: dict[str, Any], plain: Any, tls: Any) -> dict[str, Any]:
     network = {} if address.url.startswith("unix:") else {"socket_keepalive": True}
     asked = {} if address.credentials is None else {"credential_provider": address.credentials}
-    return {**_OPTIONS, **network, **asked, **options}
+    found: dict[str, Any] = {}
+    if address.finder is not None and address.topology is not None:
+        found = {"finder": address.finder, "connection_class": tls if address.topology.tls else plain}
+    return {**_OPTIONS, **network, **asked, **found, **options}
+
+
+def _url(address: Address) -> str:
+    return address.url if address.topology is None else address.topology.url
 
 
 def async_client(
@@ -123,11 +183,16 @@ def async_client(
 ) -> redis.asyncio.Redis:
     """A client whose callers wait for one of `connections` connections, `wait` seconds at most."""
     pool: Any = cast(Any, redis.asyncio.BlockingConnectionPool).from_url(
-        address.url,
+        _url(address),
         max_connections=connections,
         timeout=wait,
         retry=AsyncRetry(NoBackoff(), 0),
-        **_options(address, {"socket_timeout": None, **options}),
+        **_options(
+            address,
+            {"socket_timeout": None, **options},
+            finding.AsyncFoundConnection,
+            finding.AsyncFoundSSLConnection,
+        ),
     )
     client = redis.asyncio.Redis.from_pool(pool)
     # Replies as Redis sends them: what they mean is known where the request was made.
@@ -138,15 +203,25 @@ def async_client(
 def blocking_client(address: Address, connections: int, *, wait: float = 60.0, **options: Any) -> redis.Redis:
     """The same for threads."""
     pool: Any = cast(Any, redis.BlockingConnectionPool).from_url(
-        address.url,
+        _url(address),
         max_connections=connections,
         timeout=wait,
         retry=Retry(NoBackoff(), 0),
-        **_options(address, options),
+        **_options(address, options, finding.FoundConnection, finding.FoundSSLConnection),
     )
     client = redis.Redis.from_pool(pool)
     client.response_callbacks.clear()
     return client
+
+
+def cluster_client(kind: Any, address: Address) -> Any:
+    """`kind`: redis-py's RedisCluster, for loops or for threads. It does its own redirections and retries."""
+    assert address.topology is not None
+    read = address.topology
+    url = read.url.replace("redis:", "rediss:", 1) if read.tls else read.url
+    node: Any = AsyncClusterNode if kind is redis.asyncio.RedisCluster else ClusterNode
+    nodes = [node(host, port) for host, port in read.members]
+    return kind.from_url(url, startup_nodes=nodes, socket_connect_timeout=CONNECT_TIMEOUT)
 
 
 def translated(error: Exception, url: str) -> DocketError | None:
@@ -154,7 +229,7 @@ def translated(error: Exception, url: str) -> DocketError | None:
     where = hide_password(url)
     if _is_about_passwords(error):
         return AuthenticationFailed(f"Redis at {where} refused the user name or password: {error}")
-    if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)):
+    if isinstance(error, BROKEN) or refuses(error):
         return ConnectionFailed(f"cannot reach Redis at {where}: {error or type(error).__name__}")
     return None
 
@@ -182,6 +257,27 @@ def translating(url: str) -> Generator[None]:
         raise ours from error
 
 
+def refuses(error: BaseException) -> bool:
+    """True if this server is not, or not at the moment, the one to do it: nothing of what was asked has happened."""
+    return isinstance(error, _REFUSALS) or (
+        isinstance(error, exceptions.ResponseError) and any(words in str(error) for words in _REFUSED)
+    )
+
+
+_REFUSALS = (
+    exceptions.MovedError,
+    exceptions.AskError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.ReadOnlyError,
+    exceptions.BusyLoadingError,
+    finding.NotThere,
+)
+# Redis 6.2 wraps what a script ran into in a text of its own. The last one is said while a slot is being moved, and
+# then by the first command of each script (`lua/_house.lua`).
+_REFUSED = ("READONLY ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "access a non local key")
+
 BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 """What a lost, refused or silent connection raises; what is final among them is told apart by `is_final`."""
 
@@ -196,3 +292,10 @@ def is_final(error: BaseException) -> bool:
         exceptions.MaxConnectionsError,
     )
     return isinstance(error, final) or _is_about_passwords(error)
+
+
+def may_try_again(error: BaseException, *, repeatable: bool) -> bool:
+    """True if asking once more, on another connection, can help and cannot do a thing twice."""
+    if refuses(error):
+        return True
+    return isinstance(error, BROKEN) and repeatable and not is_final(error)

@@ -44,6 +44,7 @@ _FIXED = frozenset(
         "rates",
         "cooldowns",
         "debounces",
+        "nowhere",
     ]
 )
 
@@ -213,6 +214,11 @@ class Keys:
     def debounces(self, name: str) -> str:
         """string · the latest call that is being debounced; deleted when it is admitted, or expires."""
         return f"{self.prefix}:debounces:{name}"
+
+    @property
+    def nowhere(self) -> str:
+        """none · never exists: what a script asks for to learn that the slot is not being moved to another node."""
+        return f"{self.prefix}:nowhere"
 
     def state_channel(self, key: str) -> str:
         """channel · state events of one execution, in the documented JSON."""

@@ -14,7 +14,7 @@ from docket import clock
 from docket.settings import DocketSettings
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
-from docket.store.connect import resolve
+from docket.store.connect import keys_of, resolve
 from docket.store.keys import SUSPECTS, Keys
 from docket.store.requests import SUBSCRIBED, Commands
 
@@ -167,10 +167,10 @@ def _parse(row: Sequence[Any]) -> tuple[str, HandedOver]:
 @asynccontextmanager
 async def open_ledger(settings: DocketSettings) -> AsyncGenerator[Ledger]:
     """At most three connections: two for what is asked, one that listens."""
-    address = await anyio.to_thread.run_sync(resolve, settings.url)
+    address = await anyio.to_thread.run_sync(resolve, settings.url, settings.name)
     store = AsyncStore(address, connections=2)
     try:
-        yield Ledger(store, Keys(settings.name))
+        yield Ledger(store, keys_of(settings.name, settings.url))
     finally:
         await store.close()
         if address.server is not None:

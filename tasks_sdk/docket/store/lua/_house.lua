@@ -31,6 +31,12 @@ local rates = prefix .. ":rates:"
 local cooldowns = prefix .. ":cooldowns:"
 local debounces = prefix .. ":debounces:"
 
+-- A cluster that is moving our slot away refuses a key that is missing here, for it may already be there: in the middle
+-- of whatever a script was doing. This one is always missing, so that such a script is refused before it has begun.
+if string.sub(prefix, 1, 1) == "{" then
+  redis.call("EXISTS", prefix .. ":nowhere")
+end
+
 local time = redis.call("TIME")
 local now_us = time[1] * 1000000 + time[2]
 
