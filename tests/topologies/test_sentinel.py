@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -37,9 +38,9 @@ async def test_work_goes_on_under_the_new_master(end: str, watched: Watched, doc
         async with running(docket, concurrency=5) as worker:
             await until(lambda: len(ran) > 10)
             getattr(watched.master, end)()
+            await until(lambda: len(ran) == 100 and not worker.hindrance, within=30)
             results = [await each.get_result(timeout=WITHIN) for each in executions]
             assert results == list(range(100))
-            await until(lambda: not worker.hindrance)
             assert watched.master_port() == watched.replica.port
             # What was settled just before is not always on the replica yet, and what was in flight runs again.
             assert sum(ran.values()) <= 100 + 20
@@ -72,7 +73,9 @@ async def test_a_master_that_has_become_a_replica_is_left(watched: Watched, dock
         async with running(docket):
             execution = await docket.add(double)(2)
             assert await execution.get_result(timeout=WITHIN) == 4
-            watched.ask_sentinel("SENTINEL", "FAILOVER", watched.service)
+            # It refuses until it has heard enough of the replica.
+            failover = partial(watched.ask_sentinel, "SENTINEL", "FAILOVER", watched.service)
+            await asyncio.to_thread(wait_until, failover, "failover")
             await asyncio.to_thread(watched.wait_for_failover)
             wait_until(lambda: b"role:slave" in ask(watched.master, "INFO", "replication"), "demoted")
             execution = await docket.add(double)(3)

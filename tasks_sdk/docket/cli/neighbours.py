@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from redis import RedisCluster
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from docket.cli.printing import printable
 from docket.errors import DocketError
@@ -24,7 +24,7 @@ def hint(docket: Docket) -> str:
     """What there is to say about the name of an empty docket; an empty text if it has been used before, or is alone."""
     try:
         return _hint(docket, cutoff=0.0)
-    except (DocketError, RedisError):
+    except (DocketError, RedisError, RedisClusterException):
         return ""  # it is about another error, or none: it must not become one
 
 
@@ -32,7 +32,7 @@ def suspicion(docket: Docket) -> str:
     """The same, but only if there is a docket whose name is nearly this one."""
     try:
         return _hint(docket, cutoff=_SIMILAR)
-    except (DocketError, RedisError):
+    except (DocketError, RedisError, RedisClusterException):
         return ""
 
 
@@ -53,29 +53,28 @@ def _listed(names: list[str], between: str) -> str:
 
 
 def _others(docket: Docket) -> list[str]:
+    with docket.redis() as client:
+        return sorted({name for node in _nodes(client) for name in _dockets_on(node)})
+
+
+def _nodes(client: Any) -> list[Any]:
+    """A docket lies whole on one node of a cluster, but its neighbours may lie on any other."""
+    if not isinstance(client, RedisCluster):
+        return [client]
+    cluster: Any = client
+    return [cluster.get_redis_connection(node) for node in cluster.get_primaries()]
+
+
+def _dockets_on(node: Any) -> set[str]:
     pattern = Keys("*").generations
     found: set[str] = set()
-    with docket.redis() as plain:
-        client: Any = plain
-        # A docket lies whole on one node of a cluster: its neighbours may lie on any other.
-        for where in _nodes(client):
-            cursor = 0
-            for _ in range(_ROUNDS):
-                cursor, names = client.execute_command(
-                    "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE, **where
-                )
-                found |= {_docket_of(key.decode(errors="replace")) for key in names}
-                if int(cursor) == 0:
-                    break
-    return sorted(found)
-
-
-def _nodes(client: Any) -> list[dict[str, Any]]:
-    return (
-        [{"target_nodes": node} for node in client.get_primaries()]
-        if isinstance(client, RedisCluster)
-        else [{}]
-    )
+    cursor = 0
+    for _ in range(_ROUNDS):
+        cursor, names = node.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE)
+        found |= {_docket_of(key.decode(errors="replace")) for key in names}
+        if int(cursor) == 0:
+            break
+    return found
 
 
 def _docket_of(key: str) -> str:
