@@ -9,11 +9,13 @@ written: a worker killed half-way leaves a cell that reads as empty, never as ga
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from dataclasses import dataclass
 from typing import cast
 
 from docket import clock
+from docket_supervisor.anonymous import anonymous_file
 from docket_supervisor.bulletin import Bulletin
 from docket_supervisor.tally import GOOD, TALLY_BYTES, Tallies, Tally
 
@@ -90,9 +92,10 @@ class Totals:
 
 
 class Board:
-    """All seats. Made before the first fork; anonymous memory needs no name and vanishes with its last user."""
+    """All seats. Made before the first fork; a file without a name, which vanishes with its last user."""
 
-    def __init__(self, seats: int, concurrency: int) -> None:
+    def __init__(self, seats: int, concurrency: int, file: int | None = None) -> None:
+        """`file`: that of an earlier supervisor, which this one has taken the place of."""
         if seats < 1 or concurrency < 1:
             raise ValueError(f"expected at least one seat and one place, got {seats} and {concurrency}")
         used = _CELLS + concurrency * _PITCH
@@ -100,12 +103,23 @@ class Board:
         # One piece of memory: the seats, then what is said of the whole service, then the counters.
         bulletin_at = seats * self._stride
         tallies_at = bulletin_at + _whole_pages(Bulletin.size(seats))
-        self._memory = mmap.mmap(-1, tallies_at + seats * TALLY_BYTES)
+        size = tallies_at + seats * TALLY_BYTES
+        if file is None:
+            file = anonymous_file("docket board")
+            os.ftruncate(file, size)
+        self.file = file
+        self._memory = mmap.mmap(file, size)
         self._concurrency = concurrency
         whole = memoryview(self._memory)
         self.bulletin = Bulletin(whole[bulletin_at:tallies_at], seats)
         self.tallies = Tallies(whole[tallies_at:])
         self.seats = [Seat(self._memory, at * self._stride, self._stride, concurrency) for at in range(seats)]
+
+    def close(self) -> None:
+        """What a child does: the memory stays, and there is nobody to whom it would hand it on."""
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
 
     def writer(self, seat: int) -> Writer:
         return Writer(self._memory, seat * self._stride, self._concurrency, self.tallies.writer(seat))

@@ -26,11 +26,21 @@ class Channel:
         ours, theirs = socket.socketpair()
         return cls(ours), cls(theirs)
 
+    @classmethod
+    def at(cls, descriptor: int) -> Channel:
+        """The end that an earlier supervisor had, which this one has taken the place of."""
+        return cls(socket.socket(fileno=descriptor))
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def close(self) -> None:
         self._socket.close()
+
+    @property
+    def still(self) -> bool:
+        """No message is on its way through us, in part or in whole."""
+        return not self._outbox and not self._inbox
 
     @property
     def unsent(self) -> bool:
@@ -75,13 +85,21 @@ class Notices:
     They only wake the supervisor up: the board says what is true, and a notice that does not fit is dropped.
     """
 
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    def __init__(self, ends: tuple[int, int] | None = None) -> None:
+        """`ends`: those of an earlier supervisor, which this one has taken the place of."""
+        if ends is None:
+            self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        else:
+            self._reader, self._writer = (socket.socket(fileno=end) for end in ends)
         self._reader.setblocking(False)
         self._writer.setblocking(False)
 
     def fileno(self) -> int:
         return self._reader.fileno()
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        return self._reader.fileno(), self._writer.fileno()
 
     def close(self) -> None:
         """Let go of the supervisor's end: what a child does after the fork."""

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -16,6 +16,7 @@ from docket_supervisor.board import InFlight
 from docket_supervisor.child import Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
+from docket_supervisor.estate import Occupant
 from docket_supervisor.forking import UNFORKABLE_PAUSE
 from docket_supervisor.hiring import Hiring
 from docket_supervisor.messages import Late
@@ -140,6 +141,20 @@ class Crew:
         self._hiring = hiring
         for post in self._slots:
             self._hire(post)
+
+    def go_on(self, former: Iterable[Occupant], wanted: int, hiring: Hiring, *, quiet: bool) -> None:
+        """Instead of `assemble`: whoever worked for an earlier supervisor, which this one has taken the place of, works
+        on."""
+        self._hiring, self.wanted, self._quiet = hiring, wanted, quiet
+        self._told_all, self._told_quiet = True, quiet
+        for occupant in former:
+            self._posts[occupant.number].settle_in(occupant, hiring)
+        self._slots = sorted(
+            (post for post in self._posts if post.role is Role.WORKER), key=lambda post: post.slot
+        )
+        for post in self._slots:
+            if post.sitting is Sitting.VACANT:
+                self._hire(post)
 
     def suspects(self, waiting: int) -> None:
         """So many executions are to be run alone, or are being: each gets a process, at most one for each slot."""

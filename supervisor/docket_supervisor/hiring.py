@@ -85,6 +85,20 @@ class Hiring(Protocol):
 
     def pids(self) -> list[int]: ...
 
+    @property
+    def settled(self) -> bool:
+        """Nothing that was asked for is on its way."""
+        ...
+
+    @property
+    def bequest(self) -> tuple[int, int] | None:
+        """Its process and its channel, for the program that takes our place; None if it has none."""
+        ...
+
+    def adopt(self, bequest: tuple[int, int]) -> None:
+        """What was its former program's process is its own."""
+        ...
+
     def dismiss(self) -> None: ...
 
 
@@ -95,6 +109,8 @@ class DirectHiring:
     keeps_code = False
     imported = True
     failure = ""
+    settled = True
+    bequest = None
 
     def __init__(
         self,
@@ -110,6 +126,7 @@ class DirectHiring:
 
     def start(self) -> None: ...
     def cancel(self, seat: int) -> None: ...
+    def adopt(self, bequest: tuple[int, int]) -> None: ...
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
         main = partial(be_worker, self._inherited, seat, slot, self.generation, quarantine=quarantine)
@@ -190,6 +207,22 @@ class TemplateHiring:
     @property
     def outstanding(self) -> bool:
         return bool(self._asked)
+
+    @property
+    def settled(self) -> bool:
+        if self._waiting or self._asked or (self._pid and not self.imported):
+            return False
+        return self._channel is None or self._channel.still
+
+    @property
+    def bequest(self) -> tuple[int, int] | None:
+        return (self._pid, self._channel.fileno()) if self._channel is not None and self._pid else None
+
+    def adopt(self, bequest: tuple[int, int]) -> None:
+        self._pid, descriptor = bequest
+        self._channel = Channel.at(descriptor)
+        self.imported = self._imported_before = True
+        self._watched(self._channel, self._told)
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
         self._waiting[seat] = ForkWorker(seat, slot, quarantine)

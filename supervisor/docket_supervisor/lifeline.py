@@ -9,8 +9,13 @@ import select
 class Lifeline:
     """`reader` is inherited by every worker; the write end must be held by the supervisor alone."""
 
-    def __init__(self) -> None:
-        self.reader, self._writer = os.pipe()
+    def __init__(self, ends: tuple[int, int] | None = None) -> None:
+        """`ends`: those of an earlier supervisor, which this one has taken the place of."""
+        self.reader, self._writer = ends or os.pipe()
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        return self.reader, self._writer
 
     def close(self) -> None:
         """Let go of the write end: what a child does after the fork."""

@@ -26,11 +26,16 @@ class Entrance:
         self._host, self._port = host, port
         self.socket: socket.socket | None = None
 
+    def adopt(self, descriptor: int) -> None:
+        """The port that an earlier supervisor had opened, which this one has taken the place of."""
+        self.socket = socket.socket(fileno=descriptor)
+
     def open(self) -> str:
         """Where it is, as a URL; `""` without a port. CannotListen if that cannot be."""
         if self._port is None:
             return ""
-        self.socket = listening(self._host, self._port)
+        if self.socket is None:
+            self.socket = listening(self._host, self._port)
         host, port = self.socket.getsockname()[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 

@@ -16,9 +16,9 @@ from docket_supervisor import commands, credentials, options
 from docket_supervisor.check import check
 from docket_supervisor.codes import ExitCode, as_help
 from docket_supervisor.limits import Limits, parse_size
+from docket_supervisor.program import serve
 from docket_supervisor.settings import SupervisorSettings, in_options, option
 from docket_supervisor.sizes import numbers
-from docket_supervisor.supervisor import Supervisor
 from docket_supervisor.unit import unit
 
 _EPILOG = (
@@ -27,6 +27,7 @@ _EPILOG = (
     "TERM, INT   drain; a second one shortens it to 5 seconds, a third one stops immediately\n"
     "QUIT        stacks into the log, then an immediate stop\n"
     "HUP         the task modules are imported anew, and the workers replaced one by one\n"
+    "USR2        the same with the supervisor itself, in its process\n"
     "USR1        stacks of every process into the log, and how the service stands\n"
     "TTIN, TTOU  one process more, one less\n"
     "TSTP, CONT  claim nothing more, and claim again\n\n"
@@ -90,7 +91,7 @@ def supervise(
         return
     settings = validated(context.params)
     logs.configure(settings.log_format, settings.log_level)
-    raise typer.Exit(check(settings) if only_check else Supervisor(settings).run())
+    raise typer.Exit(check(settings) if only_check else serve(settings))
 
 
 commands.add_to(app)

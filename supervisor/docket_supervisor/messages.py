@@ -110,7 +110,7 @@ Message = (
     | Leave
 )
 
-_KINDS: dict[str, type[Message]] = {
+KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
         ForkWorker,
@@ -134,4 +134,4 @@ def encode(message: Message) -> bytes:
 
 def decode(line: bytes) -> Message:
     kind, fields = json.loads(line)
-    return _KINDS[kind](**fields)
+    return KINDS[kind](**fields)

@@ -42,6 +42,7 @@ class Event(Enum):
     TTOU = auto()
     USR1 = auto()
     HUP = auto()
+    USR2 = auto()
     SCALE = auto()
     """Somebody names the number of processes."""
     MISCONFIGURED = auto()
@@ -65,6 +66,7 @@ class Action(Enum):
     GROW = auto()
     SHRINK = auto()
     RELOAD = auto()
+    REEXEC = auto()
     DUMP = auto()
     """Stacks of everybody, and a line on how the service stands."""
     DRAIN = auto()
@@ -119,6 +121,7 @@ TABLE: dict[tuple[Phase, Event], Transition] = {
     **{(phase, _E.TTIN): Transition(phase, (_A.GROW,)) for phase in ALIVE},
     **{(phase, _E.TTOU): Transition(phase, (_A.SHRINK,)) for phase in ALIVE},
     **{(phase, _E.SCALE): Transition(phase) for phase in ALIVE},
+    **{(phase, _E.USR2): Transition(phase, (_A.REEXEC,)) for phase in ALIVE},
     **{(phase, _E.HUP): Transition(phase, (_A.RELOAD,)) for phase in ALIVE},
     **{(phase, _E.USR1): Transition(phase, (_A.DUMP,)) for phase in (*ALIVE, *_LEAVING)},
     # The first signal drains, the second shortens, the third ends it; only the third one's name matters.

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from docket.stacks import Frame
 from docket_supervisor.board import Seat
+from docket_supervisor.estate import Occupant
 from docket_supervisor.hiring import Hiring
 from docket_supervisor.restarts import Restarts
 
@@ -91,6 +92,16 @@ class Post:
         self.killed = False
         """By us."""
         self.watch = Watch()
+
+    def settle_in(self, former: Occupant, source: Hiring) -> None:
+        """As it was for an earlier supervisor, which this one has taken the place of; rests are cut short."""
+        self.role, self.slot, self.generation = Role[former.role], former.slot, former.generation
+        self.pid, self.forked_at = former.pid, former.forked_at
+        self.kill_at = math.inf if former.kill_at is None else former.kill_at
+        self.sitting = Sitting[former.sitting]
+        self.source = None if self.role is Role.FREE else source
+        if not self.pid and self.sitting is not Sitting.GIVEN_UP:
+            self.sitting = Sitting.VACANT
 
     @property
     def quarantine(self) -> bool:

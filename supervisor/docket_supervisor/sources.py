@@ -21,6 +21,20 @@ class Sources:
         self.current = self._make(self._numbers)
         self.current.start()
 
+    def go_on(self, generation: int, bequest: tuple[int, int] | None) -> None:
+        """Instead of `start`: what the former program had in service is in service still."""
+        self._numbers = Generations(generation - 1)
+        self.current = self._make(self._numbers)
+        if bequest is None:
+            self.current.start()
+        else:
+            self.current.adopt(bequest)
+
+    @property
+    def settled(self) -> bool:
+        """There is one, and nothing that it was asked for is on its way."""
+        return self._other is None and self.current.settled
+
     def try_another(self) -> None:
         """Whatever the task modules are now is imported, side by side with what is in service."""
         self._other = self._make(self._numbers)

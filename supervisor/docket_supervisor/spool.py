@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-import tempfile
 from collections.abc import Sequence
+
+from docket_supervisor.anonymous import anonymous_file
 
 _MOST = 4_000_000
 """Bytes of one dump that are read; a thousand stacks."""
@@ -64,10 +65,6 @@ def _make_room(files: int) -> None:
 
 def _anonymous() -> int:
     """Appended to, so that two writers of one file do not overwrite each other, and a truncated one begins anew."""
-    if hasattr(os, "memfd_create"):
-        file = os.memfd_create("docket stacks")
-    else:
-        with tempfile.TemporaryFile() as named_nowhere:
-            file = os.dup(named_nowhere.fileno())
+    file = anonymous_file("docket stacks")
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
     return file

@@ -6,9 +6,10 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from docket import clock
 from docket_supervisor.channel import Channel
@@ -25,6 +26,8 @@ from docket_supervisor.messages import (
     Message,
     RedisSeen,
     Suspects,
+    decode,
+    encode,
 )
 from docket_supervisor.silence import Silence
 
@@ -35,6 +38,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 YOUNG = 10.0
 PATIENCE = 10.0
 """Seconds of silence after which a steward is replaced. Leases are renewed by the workers themselves meanwhile."""
+FAREWELL = 2.0
+"""Seconds for the steward of a former program to leave."""
 
 
 class Stewardship:
@@ -65,6 +70,9 @@ class Stewardship:
         self._pause = FIRST_PAUSE
         self._retry_at = math.inf
         self._dismissed = False
+        self._succeeds = False
+        """The one that is there is the former program's."""
+        self._kill_at = math.inf
         self.reachable: bool | None = None
         """Whether Redis answers; None while the steward has not said."""
         self.reachable_since = 0.0
@@ -89,6 +97,37 @@ class Stewardship:
         for order in self._orders.values():
             ours.send(order)
         logger.debug("steward %d forked", self._pid)
+
+    @property
+    def still(self) -> bool:
+        """Nothing is on its way to or from the steward."""
+        return self._channel is None or self._channel.still
+
+    @property
+    def bequest(self) -> dict[str, Any]:
+        """For the program that takes our place."""
+        return {
+            "pid": self._pid,
+            "channel": self._channel.fileno() if self._channel is not None else 0,
+            "numbered": self._numbered,
+            "orders": [encode(order).decode() for order in self._orders.values()],
+        }
+
+    def go_on(self, bequest: Mapping[str, Any]) -> None:
+        """Instead of `start`: the steward of the former program leaves, and one of ours follows it."""
+        self._numbered = bequest["numbered"]
+        for line in bequest["orders"]:
+            order = decode(line.encode())
+            assert isinstance(order, HandOver)
+            self._orders[order.order] = order
+        if not (bequest["pid"] and bequest["channel"]):
+            self.start()
+            return
+        self._pid, self._succeeds = bequest["pid"], True
+        self._channel = Channel.at(bequest["channel"])
+        self._watched(self._channel, self._told)
+        self._channel.send(Leave())
+        self._kill_at = clock.monotonic() + FAREWELL
 
     @property
     def settled(self) -> bool:
@@ -118,11 +157,14 @@ class Stewardship:
         if now >= self._retry_at:
             self.start()
         self._mind_its_silence(now)
+        if now >= self._kill_at:
+            self._kill_at = math.inf
+            self.kill()
         if self._channel is not None:
             self._channel.flush()
             if self._channel.unsent:
                 return now + 0.05
-        return self._retry_at
+        return min(self._retry_at, self._kill_at)
 
     def _mind_its_silence(self, now: float) -> None:
         """One that is stopped or hangs is worth nothing; another one takes every order up where it was."""
@@ -141,7 +183,10 @@ class Stewardship:
             self._told(message)
         self._pid = 0
         self._channel = None
-        if death.code == ExitCode.USAGE:
+        if self._succeeds:
+            self._succeeds, self._kill_at = False, math.inf
+            self._retry_at = clock.monotonic()
+        elif death.code == ExitCode.USAGE:
             self._misconfigured()
         elif not self._dismissed:
             now = clock.monotonic()

@@ -41,6 +41,11 @@ class Strays:
         self._last_look = now + 2 * PATIENCE
 
     @property
+    def dead_workers(self) -> frozenset[int]:
+        """Those whose strays are being looked for."""
+        return frozenset(self._dead_workers)
+
+    @property
     def pending(self) -> bool:
         return bool(self._told)
 

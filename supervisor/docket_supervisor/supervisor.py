@@ -22,7 +22,9 @@ from docket_supervisor.child import RUN_WORKER, Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.crew import Crew
 from docket_supervisor.dumps import Dumps
+from docket_supervisor.estate import Estate
 from docket_supervisor.forking import Closeable, become_subreaper
+from docket_supervisor.handover import estate_of, half_done
 from docket_supervisor.herald import Herald
 from docket_supervisor.hiring import DirectHiring, Generations, Hiring, TemplateHiring
 from docket_supervisor.lifeline import Lifeline
@@ -47,6 +49,7 @@ from docket_supervisor.standing import standing
 from docket_supervisor.status import assemble
 from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
 from docket_supervisor.strays import Strays
+from docket_supervisor.succession import Succession, listen_again
 from docket_supervisor.taken import Taken
 from docket_supervisor.verbs import Verbs
 from docket_supervisor.vigil import Vigil
@@ -64,6 +67,7 @@ _EVENTS = {
     signal.SIGTTOU: Event.TTOU,
     signal.SIGUSR1: Event.USR1,
     signal.SIGHUP: Event.HUP,
+    signal.SIGUSR2: Event.USR2,
 }
 
 
@@ -73,22 +77,29 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: SupervisorSettings, *, run_worker: str = RUN_WORKER, run_steward: str = RUN_STEWARD
+        self,
+        settings: SupervisorSettings,
+        *,
+        estate: Estate | None = None,
+        run_worker: str = RUN_WORKER,
+        run_steward: str = RUN_STEWARD,
     ) -> None:
+        """`estate`: of the program in whose place we are; its processes are ours."""
         self._settings = settings
-        self._phase = Phase.STARTING
+        self._former = estate
+        self._phase = Phase[estate.phase] if estate else Phase.STARTING
         self._code: ExitCode | None = None
         self._events: deque[Event] = deque()
         self._explained: set[str] = set()
-        self._started_at = clock.monotonic()
+        self._started_at = estate.started_at if estate else clock.monotonic()
         self._grace_ends = math.inf
         self._closing_ends = math.inf
         self._inherited = Inheritance(
             settings,
-            Board(settings.seats, settings.worker.concurrency),
-            Lifeline(),
-            Notices(),
-            Spool(settings.seats),
+            Board(settings.seats, settings.worker.concurrency, estate.board if estate else None),
+            Lifeline(estate.lifeline if estate else None),
+            Notices(estate.notices if estate else None),
+            Spool(settings.seats, estate.spool if estate else None),
             Entrance(settings.health_host, settings.health_port),
             MetricsFiles(),
             run_worker,
@@ -130,6 +141,21 @@ class Supervisor:
         self._changes = Watch(settings.app_dir) if settings.watch else None
         self._sizing = Sizing(settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going)
         self._publisher = Publisher(self._inherited.board.bulletin, settings, self._crew)
+        self._inherited.board.bulletin.started_at = self._started_at
+        self._succession = Succession(
+            settings,
+            closing=self._ours,
+            settled=lambda: half_done(self._phase, self._crew, self._sources, self._stewardship, self._roll),
+            estate=lambda: estate_of(
+                self._inherited,
+                self._phase,
+                self._started_at,
+                self._crew,
+                self._sources,
+                self._stewardship,
+                self._strays,
+            ),
+        )
 
     def run(self) -> int:
         """Returns the exit code, when every process of the service has left."""
@@ -162,6 +188,8 @@ class Supervisor:
             code = ExitCode.TAKEN if isinstance(error, Taken) else ExitCode.USAGE
             self._premises.release(code)
             return code
+        if self._former is not None and self._former.entrance is not None:
+            self._inherited.entrance.adopt(self._former.entrance)
         try:
             address = self._inherited.entrance.open()
         except CannotListen as error:
@@ -177,10 +205,11 @@ class Supervisor:
         settings = self._settings
         titles.supervisor(settings.docket.name)
         logger.info(
-            "supervisor %d starts docket %s: %d processes with %d slots each",
+            "supervisor %d %s docket %s: %d processes with %d slots each",
             os.getpid(),
+            "goes on with" if self._former else "starts",
             settings.docket.name,
-            settings.processes,
+            self._former.wanted if self._former else settings.processes,
             settings.worker.concurrency,
         )
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
@@ -191,12 +220,29 @@ class Supervisor:
         if settings.watch:
             # Compiled files are told apart by the second of their change: two edits may come within one.
             sys.dont_write_bytecode = True
-        self._stewardship.start()
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
         self._preloads = become_subreaper() and settings.preload
+        if self._former is not None:
+            self._go_on(self._former)
+            return
+        self._stewardship.start()
         self._sources.start()
         self._publish()
         self._crew.assemble(self._sources.current)
+
+    def _go_on(self, former: Estate) -> None:
+        """Its workers serve until each has been replaced by one of ours; if that fails, they serve on."""
+        for worker in former.dead_workers:
+            self._strays.orphaned_by(worker, clock.monotonic())
+        self._sources.go_on(former.generation, former.template)
+        self._stewardship.go_on(former.steward)
+        self._crew.go_on(
+            former.occupants, former.wanted, self._sources.current, quiet=self._phase is Phase.QUIET
+        )
+        self._publish()
+        self._herald.reexecuted()
+        self._roll.ask()
+        listen_again()
 
     def _source(self, numbers: Generations) -> Hiring:
         if not self._preloads:
@@ -220,7 +266,8 @@ class Supervisor:
     def _end(self, code: ExitCode) -> None:
         self._sources.dismiss()
         self._stewardship.kill()
-        for pid in (*self._stewardship.pids(), *self._sources.pids()):
+        self._succession.leave()
+        for pid in (*self._stewardship.pids(), *self._sources.pids(), *self._succession.pids):
             os.waitpid(pid, 0)
         self._premises.release(code)
         self._herald.close()
@@ -257,6 +304,7 @@ class Supervisor:
             self._premises,
             self._herald,
             self._inherited.notices,
+            self._inherited.board,
             self._inherited.lifeline,
             self._inherited.entrance,
         )
@@ -338,7 +386,7 @@ class Supervisor:
 
     def _bury(self) -> None:
         for death in reap(self._crew.end_session):
-            if self._stewardship.died(death) or self._sources.died(death):
+            if any(each.died(death) for each in (self._stewardship, self._sources, self._succession)):
                 continue
             if self._crew.died(death):
                 self._strays.orphaned_by(death.pid, clock.monotonic())
@@ -381,13 +429,14 @@ class Supervisor:
 
     def _renew(self, now: float) -> float:
         """Workers are replaced for the sake of new code, or of what they have become."""
-        wake_at = math.inf
+        # First, for it waits for a moment between two replacements.
+        wake_at = self._succession.turn(now)
         if self._changes is not None:
             if changed := self._changes.turn(now):
                 logger.info("changed: %s", enumerated(changed))
                 grace = self._settings.short_drain
                 self._roll.ask(Manner(canary=timedelta(0), grace=grace, supersedes=True))
-            wake_at = self._changes.next_look
+            wake_at = min(wake_at, self._changes.next_look)
         elif self._phase in STARTING:
             return wake_at
         return min(wake_at, self._roll.turn(now), self._recycling.turn(now, rolling=self._roll.going))
@@ -397,7 +446,12 @@ class Supervisor:
         return self._phase not in ALIVE
 
     def _known(self) -> set[int]:
-        return {*self._crew.pids(), *self._stewardship.pids(), *self._sources.pids()}
+        return {
+            *self._crew.pids(),
+            *self._stewardship.pids(),
+            *self._sources.pids(),
+            *self._succession.pids,
+        }
 
     def _boots_count_from(self, now: float) -> float:
         """No boot is late while there is no Redis to be ready for."""
@@ -493,8 +547,11 @@ class Supervisor:
                 self._crew.be_quiet(False)
             case Action.RELOAD:
                 self._roll.ask()
+            case Action.REEXEC:
+                self._succession.ask()
             case Action.DRAIN:
                 self._herald.stopping()
+                self._succession.leave()
                 self._roll.leave()
                 self._sources.dismiss()
                 self._leave_by(
@@ -506,6 +563,7 @@ class Supervisor:
                 self._leave_by(now + settings.short_drain.total_seconds(), event, "stop immediately")
             case Action.STOP:
                 self._herald.stopping()
+                self._succession.leave()
                 self._roll.leave()
                 self._sources.dismiss()
                 self._leave_by(now, event, "")

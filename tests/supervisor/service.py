@@ -124,8 +124,8 @@ def main() -> None:
     from docket import logs
     from docket.settings import DocketSettings
     from docket_runtime.settings import WorkerSettings
+    from docket_supervisor.program import serve
     from docket_supervisor.settings import SupervisorSettings
-    from docket_supervisor.supervisor import Supervisor
 
     folder, given = sys.argv[1], json.loads(sys.argv[2])
     worker = {name: given.pop(name) for name in ("concurrency", "max_crashes") if name in given}
@@ -142,11 +142,7 @@ def main() -> None:
         **given,
     )
     stand_ins = "tests.supervisor.stand_ins"
-    sys.exit(
-        Supervisor(
-            settings, run_worker=f"{stand_ins}:run_worker", run_steward=f"{stand_ins}:run_steward"
-        ).run()
-    )
+    sys.exit(serve(settings, run_worker=f"{stand_ins}:run_worker", run_steward=f"{stand_ins}:run_steward"))
 
 
 if __name__ == "__main__":

@@ -36,12 +36,15 @@ class Hiring:
     keeps_code = True
     imported = True
     failure = ""
+    settled = True
+    bequest = None
 
     def __init__(self) -> None:
         self.asked: list[int] = []
 
     def start(self) -> None: ...
     def cancel(self, seat: int) -> None: ...
+    def adopt(self, bequest: tuple[int, int]) -> None: ...
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
         self.asked.append(seat)
