@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ async def test_forgotten_scripts_are_sent_again(docket: Docket):
 
 
 async def test_a_server_that_has_become_a_replica_is_away(short_folder: Path, own_redis: RedisServer):
-    """As behind a name that leads to a new master: the connection is given up, and not a word of Redis comes through."""
+    """As behind a name that leads to a new master: the connection is given up, and no word of Redis comes through."""
     (short_folder / "other").mkdir()
     master = RedisServer(short_folder / "other", port=0)
     master.start()
