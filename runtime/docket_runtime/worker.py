@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import socket
@@ -11,13 +10,13 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from types import FunctionType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 import anyio
 from redis.exceptions import RedisError
 
-from docket import clock, message, scheduling, stacks, strikes
+from docket import message, strikes
 from docket import sync as blocking
 from docket.context import current_docket, current_worker
 from docket.dependencies.base import Dependency
@@ -32,20 +31,21 @@ from docket.store.connect import translated
 from docket.store.ledger import Ledger, lease_ms, renewal_interval
 from docket.store.requests import Commands
 from docket.telemetry import metering, tracing
-from docket_runtime import exchange, outcomes, telemetry
-from docket_runtime.admission import Gate, Waits
+from docket_runtime import outcomes, telemetry
+from docket_runtime.admission import Gate
 from docket_runtime.automatic import AutomaticTasks
-from docket_runtime.claims import Claims, Flight
+from docket_runtime.claims import Claims
 from docket_runtime.drain import Drain
 from docket_runtime.exchange import Exchange
-from docket_runtime.executor import Executor
 from docket_runtime.exits import contain
+from docket_runtime.flights import Flights
 from docket_runtime.heartbeat import Heartbeat
 from docket_runtime.housekeeping import Housekeeping
 from docket_runtime.idle import IdleReader
 from docket_runtime.leases import LeaseKeeper
 from docket_runtime.outage import Outage
 from docket_runtime.quiet import Quiet
+from docket_runtime.quota import Quota
 from docket_runtime.roll import Roll
 from docket_runtime.scheduler import Schedule
 from docket_runtime.settings import WorkerSettings
@@ -134,15 +134,11 @@ class Worker:
         self._is_running = False
         self.begins_anew = False
         """Its process is to be replaced, for a thread in it cannot be ended."""
-        self._executor = Executor(self)
-        self._flights = [self._flying_in(place) for place in range(concurrency)]
+        self.flights = Flights(self)
         self._opened: AsyncExitStack | None = None
         self._roll: Roll | None = None
         self._blocking: BlockingStore | None = None
         self._blocking_docket: blocking.Docket | None = None
-        self._most_runs: Mapping[str, int] = {}
-        self._runs: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._listening = anyio.CancelScope()
 
     @property
@@ -308,11 +304,11 @@ class Worker:
 
     async def run_at_most(self, iterations_by_key: Mapping[str, int]) -> None:
         """Like `run_until_finished`, but each of these keys is run so many times at the most, and then cancelled."""
-        self._most_runs, self._runs = dict(iterations_by_key), {}
+        self.flights.quota = Quota(iterations_by_key)
         try:
             await self.run_until_finished()
         finally:
-            self._most_runs = {}
+            self.flights.quota = Quota()
 
     @asynccontextmanager
     async def _running(self) -> AsyncGenerator[None]:
@@ -454,21 +450,10 @@ class Worker:
     # --- what the exchange asks ------------------------------------------------------------------------------------
 
     def begin(self, claimed: Claimed) -> None:
-        most = self._most_runs.get(claimed.key)
-        if most is not None and self._runs.get(claimed.key, 0) >= most:
-            self._settle(
-                claimed, outcomes.cancelled(f"it has run {most} times, and was to run at most that often")
-            )
-            return
-        if most is not None:
-            self._runs[claimed.key] = self._runs.get(claimed.key, 0) + 1
-        flight = self.claims.take(claimed)
-        flight.task = self._loop.create_task(self._flights[flight.place](flight), name=claimed.key)
-        self._tasks.add(flight.task)
-        flight.task.add_done_callback(self._tasks.discard)
+        self.flights.begin(claimed)
 
     def return_unbegun(self, claimed: Claimed) -> None:
-        self._settle(claimed, outcomes.RETURNED)
+        self.flights.settle(claimed, outcomes.RETURNED)
 
     async def heed(self, version: bytes | None) -> None:
         """What is begun from now on is judged by this version of the strikes; None: by those that are in effect now."""
@@ -503,61 +488,15 @@ class Worker:
             if entry is not None and entry.decode() != flight.claimed.entry:
                 self.claims.stop(flight.claimed.entry)
 
-    def _flying_in(self, place: int) -> Callable[[Flight], Coroutine[Any, Any, None]]:
-        """`_fly` under a name that tells the place: in a stack taken from outside, only names can tell executions."""
-        fly = FunctionType(stacks.in_place(Worker._fly.__code__, place), globals())
-        return functools.partial(fly, self)
-
-    async def _fly(self, flight: Flight) -> None:
-        try:
-            outcome = await self._executor.execute(flight)
-        except Waits:
-            self._let_wait(flight)
-            return
-        except asyncio.CancelledError:
-            outcome = outcomes.INTERRUPTED if flight.interrupted else outcomes.cancelled()
-        except BaseException as error:
-            _LOG.exception("the runtime itself failed on %s", flight.claimed.key)
-            outcome = outcomes.failed(error, outcomes.wrapping(self.docket.core.door, flight.claimed))
-        self._land(flight, outcome)
-
-    def _let_wait(self, flight: Flight) -> None:
-        key = flight.claimed.key
-        if key in self._runs:
-            self._runs[key] -= 1
-        self.claims.release(flight)
-        self.exchange.wake()
-
     def judged(self, entry: str, verdict: int) -> None:
         self.gate.judged(entry, verdict)
 
     def superseded(self) -> None:
         telemetry.count("TASKS_SUPERSEDED", self)
 
-    def _land(self, flight: Flight, outcome: outcomes.Outcome) -> None:
-        board = self.surroundings.board
-        board.ended(flight.place)
-        self.claims.release(flight)
-        if flight.counted_from is not None:
-            failed = flight.raised or outcome.verb == "failed"
-            seconds = clock.monotonic() - flight.counted_from
-            # Before the settlement: what the ledger calls done must never be more than what was counted.
-            board.finished(flight.claimed.function, outcome.verb, failed, seconds)
-        self._settle(flight.claimed, outcome)
-
     def settled(self, key: str) -> None:
-        """A key that has run as often as it may has no successor: otherwise a run that ends when all is done would wait
-        for it."""
-        most = self._most_runs.get(key)
-        if most is not None and self._runs.get(key, 0) >= most:
-            self._group.start_soon(self._cancel_successor, key)
-
-    async def _cancel_successor(self, key: str) -> None:
-        await self.docket.store.perform(scheduling.cancel(self.docket.keys, key))
-        self.exchange.wake()
-
-    def _settle(self, claimed: Claimed, outcome: outcomes.Outcome) -> None:
-        self.exchange.settle(exchange.row(claimed.entry, claimed.key, outcome))
+        if self.flights.quota.is_used_up(key):
+            self._group.start_soon(self.flights.settled, key)
 
     async def unblock(self) -> None:
         await self._reader.unblock()

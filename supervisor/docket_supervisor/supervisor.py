@@ -71,6 +71,20 @@ _EVENTS = {
 }
 
 
+def _inheritance(settings: SupervisorSettings, estate: Estate | None, run_worker: str) -> Inheritance:
+    """What our children are to inherit; made anew, or taken over from the program in whose place we are."""
+    return Inheritance(
+        settings,
+        Board(settings.seats, settings.worker.concurrency, estate.board if estate else None),
+        Lifeline(estate.lifeline if estate else None),
+        Notices(estate.notices if estate else None),
+        Spool(settings.seats, estate.spool if estate else None),
+        Entrance(settings.health_host, settings.health_port),
+        MetricsFiles(),
+        run_worker,
+    )
+
+
 class Supervisor:
     """Composition and the loop. Workers and the steward are judged by parts of their own; when the service starts,
     drains and ends is decided by the table in `phases`.
@@ -94,16 +108,7 @@ class Supervisor:
         self._started_at = estate.started_at if estate else clock.monotonic()
         self._grace_ends = math.inf
         self._closing_ends = math.inf
-        self._inherited = Inheritance(
-            settings,
-            Board(settings.seats, settings.worker.concurrency, estate.board if estate else None),
-            Lifeline(estate.lifeline if estate else None),
-            Notices(estate.notices if estate else None),
-            Spool(settings.seats, estate.spool if estate else None),
-            Entrance(settings.health_host, settings.health_port),
-            MetricsFiles(),
-            run_worker,
-        )
+        self._inherited = _inheritance(settings, estate, run_worker)
         self._signals = Signals((signal.SIGCHLD, *_EVENTS))
         self._selector = selectors.DefaultSelector()
         self._strays = Strays()
@@ -142,7 +147,10 @@ class Supervisor:
         self._sizing = Sizing(settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going)
         self._publisher = Publisher(self._inherited.board.bulletin, settings, self._crew)
         self._inherited.board.bulletin.started_at = self._started_at
-        self._succession = Succession(
+        self._succession = self._succession_of(settings)
+
+    def _succession_of(self, settings: SupervisorSettings) -> Succession:
+        return Succession(
             settings,
             closing=self._ours,
             settled=lambda: half_done(self._phase, self._crew, self._sources, self._stewardship, self._roll),

@@ -29,8 +29,8 @@ BORDERS: dict[tuple[str, str], str] = {
     ("runtime/docket_runtime/run.py", "run_worker"): "a child's main",
     ("runtime/docket_runtime/threads.py", "Threads._work"): "around a task's call, in its thread",
     (
-        "runtime/docket_runtime/worker.py",
-        "Worker._fly",
+        "runtime/docket_runtime/flights.py",
+        "Flights._fly",
     ): "one round: the other executions of this worker go on",
     ("tasks_sdk/docket/cli/runs.py", "_result"): "what a task raised, raised again",
     ("runtime/docket_runtime/run.py", "_load_dependencies"): "a user's module while it is imported",

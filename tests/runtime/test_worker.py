@@ -226,8 +226,7 @@ async def test_a_worker_keeps_nothing_of_what_it_has_run(docket: Docket):
     async with Worker(docket, concurrency=4) as worker:
         await docket.add_many([docket.call(each)(Weighty()) for each in (takes, takes_sync) * 50])
         await finish(worker)
-        assert len(worker._runs) == 0
-        assert not worker._tasks and not worker.claims
+        assert not worker.flights.under_way and not worker.claims
         gc.collect()
         assert Weighty.alive == 0
 
