@@ -16,21 +16,18 @@ from typing import Any
 from docket import clock
 from docket.durations import describe
 from docket_supervisor import titles
-from docket_supervisor.board import Board
-from docket_supervisor.channel import Channel, Notices
-from docket_supervisor.child import RUN_WORKER, Inheritance
+from docket_supervisor.channel import Channel
+from docket_supervisor.child import RUN_WORKER
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.crew import Crew
 from docket_supervisor.dumps import Dumps
 from docket_supervisor.estate import Estate
 from docket_supervisor.forking import Closeable, become_subreaper
-from docket_supervisor.handover import estate_of, half_done
+from docket_supervisor.handover import Handover, inheritance
 from docket_supervisor.herald import Herald
 from docket_supervisor.hiring import DirectHiring, Generations, Hiring, TemplateHiring
-from docket_supervisor.lifeline import Lifeline
-from docket_supervisor.listening import CannotListen, Entrance
+from docket_supervisor.listening import CannotListen
 from docket_supervisor.messages import ImportFailed, Message
-from docket_supervisor.metrics_files import MetricsFiles
 from docket_supervisor.patience import granted
 from docket_supervisor.phases import ALIVE, STARTING, Action, Event, Phase, after
 from docket_supervisor.premises import Premises
@@ -44,7 +41,6 @@ from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
 from docket_supervisor.sizing import Sizing
 from docket_supervisor.sources import Sources
-from docket_supervisor.spool import Spool
 from docket_supervisor.standing import standing
 from docket_supervisor.status import assemble
 from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
@@ -71,20 +67,6 @@ _EVENTS = {
 }
 
 
-def _inheritance(settings: SupervisorSettings, estate: Estate | None, run_worker: str) -> Inheritance:
-    """What our children are to inherit; made anew, or taken over from the program in whose place we are."""
-    return Inheritance(
-        settings,
-        Board(settings.seats, settings.worker.concurrency, estate.board if estate else None),
-        Lifeline(estate.lifeline if estate else None),
-        Notices(estate.notices if estate else None),
-        Spool(settings.seats, estate.spool if estate else None),
-        Entrance(settings.health_host, settings.health_port),
-        MetricsFiles(),
-        run_worker,
-    )
-
-
 class Supervisor:
     """Composition and the loop. Workers and the steward are judged by parts of their own; when the service starts,
     drains and ends is decided by the table in `phases`.
@@ -108,7 +90,7 @@ class Supervisor:
         self._started_at = estate.started_at if estate else clock.monotonic()
         self._grace_ends = math.inf
         self._closing_ends = math.inf
-        self._inherited = _inheritance(settings, estate, run_worker)
+        self._inherited = inheritance(settings, estate, run_worker)
         self._signals = Signals((signal.SIGCHLD, *_EVENTS))
         self._selector = selectors.DefaultSelector()
         self._strays = Strays()
@@ -147,22 +129,14 @@ class Supervisor:
         self._sizing = Sizing(settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going)
         self._publisher = Publisher(self._inherited.board.bulletin, settings, self._crew)
         self._inherited.board.bulletin.started_at = self._started_at
-        self._succession = self._succession_of(settings)
-
-    def _succession_of(self, settings: SupervisorSettings) -> Succession:
-        return Succession(
+        self._handover = Handover(
+            self._inherited, self._crew, self._sources, self._stewardship, self._strays, self._roll
+        )
+        self._succession = Succession(
             settings,
             closing=self._ours,
-            settled=lambda: half_done(self._phase, self._crew, self._sources, self._stewardship, self._roll),
-            estate=lambda: estate_of(
-                self._inherited,
-                self._phase,
-                self._started_at,
-                self._crew,
-                self._sources,
-                self._stewardship,
-                self._strays,
-            ),
+            settled=lambda: self._handover.half_done(self._phase),
+            estate=lambda: self._handover.estate(self._phase, self._started_at),
         )
 
     def run(self) -> int:
@@ -196,8 +170,6 @@ class Supervisor:
             code = ExitCode.TAKEN if isinstance(error, Taken) else ExitCode.USAGE
             self._premises.release(code)
             return code
-        if self._former is not None and self._former.entrance is not None:
-            self._inherited.entrance.adopt(self._former.entrance)
         try:
             address = self._inherited.entrance.open()
         except CannotListen as error:
@@ -231,26 +203,15 @@ class Supervisor:
         # Without a sub-reaper, workers forked by a template would be nobody's children once it dies.
         self._preloads = become_subreaper() and settings.preload
         if self._former is not None:
-            self._go_on(self._former)
+            self._handover.go_on(self._former, self._phase, clock.monotonic())
+            self._publish()
+            self._herald.reexecuted()
+            listen_again()
             return
         self._stewardship.start()
         self._sources.start()
         self._publish()
         self._crew.assemble(self._sources.current)
-
-    def _go_on(self, former: Estate) -> None:
-        """Its workers serve until each has been replaced by one of ours; if that fails, they serve on."""
-        for worker in former.dead_workers:
-            self._strays.orphaned_by(worker, clock.monotonic())
-        self._sources.go_on(former.generation, former.template)
-        self._stewardship.go_on(former.steward)
-        self._crew.go_on(
-            former.occupants, former.wanted, self._sources.current, quiet=self._phase is Phase.QUIET
-        )
-        self._publish()
-        self._herald.reexecuted()
-        self._roll.ask()
-        listen_again()
 
     def _source(self, numbers: Generations) -> Hiring:
         if not self._preloads:
