@@ -111,4 +111,6 @@ class Post:
     def title(self) -> str:
         if self.role in (Role.QUARANTINE, Role.SPARE):
             return f"{self.role.name.lower()} {self.pid}"
+        if self.slot < 0:
+            return f"spare {self.pid}"  # one that retires unused
         return f"worker [{self.slot}] {self.pid}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -211,3 +212,34 @@ def test_while_watching_an_edit_is_live_within_seconds_and_a_broken_one_costs_no
             supervisor.logged("RuntimeError: half-written")
             assert docket.add("version")().get_result() == "two"
     assert supervisor.stop() == 0
+
+
+def test_systemd_hears_that_the_service_is_ready_again_however_a_reload_ends(
+    supervise: Supervise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    module = app / "heard_app.py"
+    module.write_text(APP.format(version="one"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(15)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        supervisor = supervise(
+            *("--processes", "1", "--app-dir", str(app), "--tasks", "heard_app:tasks", "--canary", "0")
+        )
+
+        def heard(line: str) -> list[str]:
+            while line not in (told := listener.recv(4096).decode().split("\n")):
+                pass
+            return told
+
+        heard("READY=1")
+        for text, undone in ((APP.format(version="two"), False), ("raise RuntimeError\n", True)):
+            module.write_text(text)
+            supervisor.signal(signal.SIGHUP)
+            began = heard("RELOADING=1")
+            assert any(re.fullmatch(r"MONOTONIC_USEC=\d+", line) for line in began)
+            ended = heard("READY=1")
+            assert any(line.startswith("STATUS=rolling restart undone") for line in ended) is undone
+        assert supervisor.stop() == 0
