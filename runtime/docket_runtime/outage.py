@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 
 from docket import clock
+from docket.store.refusals import Forbidden, ForeignKey
 
 _LOG = logging.getLogger("docket.worker")
 
@@ -31,7 +32,8 @@ class Outage:
         """Returns when it is time for another try."""
         if self._began is None:
             self._began = clock.monotonic()
-            _LOG.warning("Redis is away (%s: %s); waiting for it", type(error).__name__, error)
+            said = "refuses" if isinstance(error, (ForeignKey, Forbidden)) else "is away"
+            _LOG.warning("Redis %s (%s: %s); waiting for it", said, type(error).__name__, error)
             self._disrupted()
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(self._pause * 2, self._longest)

@@ -22,6 +22,8 @@ from docket.signatures import nonce_of
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.connect import check as check_url
 from docket.store.connect import keys_of
+from docket.store.keys import singles
+from docket.store.refusals import ForeignKey, foreign, types_of
 from docket.store.requests import Operation
 from docket.strikelist import StrikeInstruction, StrikeList
 from docket.tasks import standard_tasks
@@ -118,14 +120,21 @@ class Core(Generic[E]):
                 disposition=outcome.disposition,
             )
             if outcome.refusal is not None:
-                execution.schedule_exception = SchedulingFailed(
-                    f"cannot schedule {call.key!r}: {outcome.refusal}"
-                )
+                why = (yield from self._why_refused(call.key, outcome.refusal)) or outcome.refusal
+                execution.schedule_exception = SchedulingFailed(f"cannot schedule {call.key!r}: {why}")
             if outcome.struck_by is not None:
                 execution.error = outcome.struck_by.reason
             executions.append(execution)
         self._count(executions, replace)
         return executions
+
+    def _why_refused(self, key: str, refusal: str) -> Operation[ForeignKey | None]:
+        """Which key holds something foreign, if that is the reason."""
+        if "WRONGTYPE" not in refusal:
+            return None
+        keys = self.keys
+        names = [keys.runs(key), keys.results(key), keys.progress(key), *singles(keys)]
+        return foreign(names, (yield types_of(names)))
 
     def _body_of(self, call: TaskCall, header: bytes) -> bytes:
         task = self.registry.get(call.function_name)

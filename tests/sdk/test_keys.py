@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 
-from docket.store.keys import Keys
+from docket.store.keys import KINDS, Keys, kind_of, singles
 from tests.guards.tree import REPOSITORY
 
 KEYS = Keys("name")
@@ -56,3 +56,19 @@ def test_the_scripts_know_no_other_names():
     derived = set(re.findall(r'prefix \.\. "(:[^"]+)"', text))
     known = {name.removeprefix("name").removesuffix("user text") for name in every_name(KEYS).values()}
     assert derived <= known, derived - known
+
+
+def test_what_lies_at_a_key_is_said_once_more_for_programs():
+    """So that an error can tell what is foreign there."""
+    names = every_name(KEYS)
+    said: dict[str, str] = {}
+    for attribute, name in names.items():
+        value = vars(Keys)[attribute]
+        document = (value.fget if isinstance(value, property) else value).__doc__
+        kind = document.partition(" · ")[0]
+        if kind in ("stream", "hash", "set", "zset", "string"):
+            said[name] = kind
+    assert {name: kind_of(name) for name in said} == said
+    assert set(singles(KEYS)) == {name for name in said if "user text" not in name}
+    assert {name.split(":")[1] for name in said} == KINDS.keys()
+    assert kind_of("a:b:runs:k") == "hash" and kind_of("elsewhere") is None

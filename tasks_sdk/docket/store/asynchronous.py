@@ -10,6 +10,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError, ResponseError
 
 from docket.errors import AuthenticationFailed
+from docket.store import refusals
 from docket.store.connect import (
     BROKEN,
     REPLY_TIMEOUT,
@@ -102,6 +103,18 @@ class AsyncStore:
 
     async def ask(self, request: Call | Commands) -> Any:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""
+        try:
+            return await self._ask_patiently(request)
+        except ResponseError as error:
+            if refusals.is_about_permissions(error):
+                raise refusals.forbidden(error) from error
+            if refusals.is_about_types(error):
+                names = refusals.names_in(request)
+                types = await self._ask_once(refusals.types_of(names))
+                raise refusals.foreign(names, types) or error from error
+            raise
+
+    async def _ask_patiently(self, request: Call | Commands) -> Any:
         try:
             return await self._ask_once(request)
         except (*BROKEN, ResponseError) as error:

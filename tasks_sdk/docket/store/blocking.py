@@ -11,6 +11,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from docket import clock
 from docket.errors import AuthenticationFailed
+from docket.store import refusals
 from docket.store.connect import (
     BROKEN,
     Address,
@@ -105,6 +106,18 @@ class BlockingStore:
 
     def ask(self, request: Call | Commands) -> Any:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""
+        try:
+            return self._ask_patiently(request)
+        except ResponseError as error:
+            if refusals.is_about_permissions(error):
+                raise refusals.forbidden(error) from error
+            if refusals.is_about_types(error):
+                names = refusals.names_in(request)
+                types = self._ask_once(refusals.types_of(names))
+                raise refusals.foreign(names, types) or error from error
+            raise
+
+    def _ask_patiently(self, request: Call | Commands) -> Any:
         try:
             with internal(self._traced):
                 return self._ask_once(request)

@@ -14,39 +14,37 @@ LANES_FROM_BELOW = "LDrhdl"
 SUSPECTS = "s"
 
 
-_FIXED = frozenset(
-    [
-        "stream",
-        "queue",
-        "runs",
-        "results",
-        "progress",
-        "state",
-        "signals",
-        "generations",
-        "deferred",
-        "dead",
-        "orphans",
-        "workers",
-        "worker",
-        "tasks",
-        "known",
-        "timekeeper",
-        "strikes",
-        "held",
-        "concurrency",
-        "waiting",
-        "throttled",
-        "limits",
-        "maximums",
-        "limited",
-        "alarms",
-        "rates",
-        "cooldowns",
-        "debounces",
-        "nowhere",
-    ]
-)
+KINDS = {
+    "stream": "stream",
+    "queue": "zset",
+    "runs": "hash",
+    "results": "string",
+    "progress": "hash",
+    "generations": "string",
+    "deferred": "set",
+    "dead": "zset",
+    "orphans": "set",
+    "workers": "zset",
+    "worker": "hash",
+    "tasks": "set",
+    "known": "set",
+    "timekeeper": "string",
+    "strikes": "stream",
+    "held": "zset",
+    "concurrency": "set",
+    "waiting": "zset",
+    "throttled": "zset",
+    "limits": "set",
+    "maximums": "hash",
+    "limited": "set",
+    "alarms": "zset",
+    "rates": "zset",
+    "cooldowns": "string",
+    "debounces": "string",
+}
+"""Word → what kind of value lies at the keys that begin with it."""
+
+_FIXED = frozenset({*KINDS, "state", "signals", "nowhere"})
 
 
 class Keys:
@@ -240,3 +238,30 @@ class Keys:
     def signals_of(self, worker_id: str) -> str:
         """channel · `stop:ENTRY`: the body of that delivery shall stop."""
         return f"{self.prefix}:signals:{worker_id}"
+
+
+def with_prefix(prefix: str) -> Keys:
+    """Those that begin like this."""
+    keys = Keys("")
+    keys.prefix = prefix
+    return keys
+
+
+def kind_of(key: str) -> str | None:
+    """What docket keeps at this key; None if it is none of a docket's. Names of dockets may hold colons."""
+    return next((KINDS[word] for word in key.split(":")[1:] if word in KINDS), None)
+
+
+def singles(keys: Keys) -> list[str]:
+    """The keys of which a docket has one each."""
+    lanes = [keys.lane(lane) for lane in (*LANES, SUSPECTS)]
+    one_each = [
+        keys.queue,
+        keys.deferred,
+        keys.dead,
+        keys.generations,
+        keys.workers,
+        keys.known,
+        keys.timekeeper,
+    ]
+    return [*lanes, *one_each, keys.strikes, keys.limits, keys.maximums, keys.limited, keys.alarms]
