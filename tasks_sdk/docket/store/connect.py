@@ -221,7 +221,8 @@ def cluster_client(kind: Any, address: Address) -> Any:
     url = read.url.replace("redis:", "rediss:", 1) if read.tls else read.url
     node: Any = AsyncClusterNode if kind is redis.asyncio.RedisCluster else ClusterNode
     nodes = [node(host, port) for host, port in read.members]
-    return kind.from_url(url, startup_nodes=nodes, socket_connect_timeout=CONNECT_TIMEOUT)
+    asked = {} if address.credentials is None else {"credential_provider": address.credentials}
+    return kind.from_url(url, startup_nodes=nodes, socket_connect_timeout=CONNECT_TIMEOUT, **asked)
 
 
 def translated(error: Exception, url: str) -> DocketError | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from docket.errors import BadURL
@@ -22,11 +22,11 @@ class Topology:
     options of all connections to Redis itself. `service` is Sentinel's name for the master."""
 
     members: tuple[Place, ...]
-    url: str
+    url: str = field(repr=False)
     tls: bool
     service: str = ""
     sentinel_username: str = ""
-    sentinel_password: str = ""
+    sentinel_password: str = field(default="", repr=False)
 
 
 def is_cluster(url: str) -> bool:

@@ -118,7 +118,12 @@ end
 for i = 3, #ARGV, stride do
   -- One call that cannot be scheduled (its key holds something foreign) does not take the batch with it.
   local done, reply = pcall(schedule, unpack(ARGV, i, i + stride - 1))
-  replies[#replies + 1] = done and reply or { "failed", type(reply) == "table" and reply.err or tostring(reply) }
+  local problem = not done and (type(reply) == "table" and reply.err or tostring(reply))
+  -- But a server that takes no writes at all takes none of the batch: nobody may think that these calls are at fault.
+  if problem and (string.find(problem, "READONLY ", 1, true) or string.find(problem, "NOREPLICAS ", 1, true)) then
+    error(problem)
+  end
+  replies[#replies + 1] = done and reply or { "failed", problem }
 end
 -- Workers sleep until the earliest due time they know of: only an earlier one is news.
 look_at_lines()
