@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import pytest
 import redis
 
 from tests.leftovers import leftovers, remove
+from tests.redis_fleets import RedisCluster, Watched
 from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -49,9 +51,25 @@ def own_redis(short_folder: Path) -> Iterator[RedisServer]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def several_servers() -> Iterator[str | None]:
+    """A cluster's or a Sentinel's, if DOCKET_TEST_TOPOLOGY asks for it: `make test-matrix` runs the tutorial there."""
+    wanted = os.environ.get("DOCKET_TEST_TOPOLOGY")
+    if not wanted:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="docket-", ignore_cleanup_errors=True) as folder:
+        servers = {"cluster": RedisCluster, "sentinel": Watched}[wanted](Path(folder))
+        try:
+            servers.start()
+            yield servers.url
+        finally:
+            servers.stop()
+
+
 @pytest.fixture
-def redis_url(redis_server: RedisServer) -> str:
-    return redis_server.url
+def redis_url(redis_server: RedisServer, several_servers: str | None) -> str:
+    return several_servers or redis_server.url
 
 
 @pytest.fixture
