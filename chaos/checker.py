@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from chaos.incidents import Incident
+from chaos.incidents import GRACEFUL, Incident, working_time
+from chaos.load import Asked
+from chaos.patience import HANG_TIMEOUT, LEASE
 from chaos.witness import INTERRUPTED, RAISED, Run
 
 SETTLING = 1.5
-"""Seconds from the end of a body until its outcome is surely in Redis: a worker that dies within them may have to run
-it again. Later than that a kill explains nothing."""
+"""Seconds of a working service from the end of a body until its outcome is surely in Redis: a worker that dies within
+them may have to run it again. Later than that a kill explains nothing."""
+
+EARLY = 0.05
+"""Seconds that witnesses may differ in what time it is."""
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A run after which there was another one. `cause`: "" if nobody knows why."""
+    """A run after which there was another one. `cause`: "" if nobody knows why; `at`: when that happened."""
 
     run: Run
     cause: str
+    at: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        run = self.run
+        return {
+            **{"key": run.key, "pid": run.pid, "attempt": run.attempt, "version": run.version},
+            **{"began_at": run.began_at, "ended": run.ended, "ended_at": run.ended_at},
+            **{"cause": self.cause or None, "cause_at": self.at},
+        }
 
 
 @dataclass
@@ -30,68 +44,207 @@ class Verdict:
 
     scheduled: int = 0
     runs: int = 0
+    duplicates: list[Duplicate] = field(default_factory=list[Duplicate])
     lost: list[str] = field(default_factory=list[str])
     """Keys that were scheduled and never ran to their end."""
     unheard_of: list[str] = field(default_factory=list[str])
     """Keys that ran and that nobody had scheduled."""
-    unexplained: list[Duplicate] = field(default_factory=list[Duplicate])
-    explained: Counter[str] = field(default_factory=Counter[str])
-    """Duplicates by cause."""
+    limits_exceeded: list[str] = field(default_factory=list[str])
+    out_of_order: list[str] = field(default_factory=list[str])
+    """Generations of one key that overtook each other or ran at the same time."""
+    early: list[str] = field(default_factory=list[str])
+    survived: list[str] = field(default_factory=list[str])
+    """Poison that was run too often, or was not set aside."""
     miscounted: list[str] = field(default_factory=list[str])
     left_behind: list[str] = field(default_factory=list[str])
+    too_slow: list[str] = field(default_factory=list[str])
+
+    @property
+    def unexplained(self) -> list[Duplicate]:
+        return [each for each in self.duplicates if not each.cause]
+
+    @property
+    def explained(self) -> Counter[str]:
+        """Duplicates by cause."""
+        return Counter(each.cause for each in self.duplicates if each.cause)
+
+    @property
+    def problems(self) -> dict[str, list[str]]:
+        """By kind; all empty if the evidence holds."""
+        return {
+            "lost": self.lost,
+            "unheard of": self.unheard_of,
+            "run again for no known cause": [str(each.run) for each in self.unexplained],
+            "limit exceeded": self.limits_exceeded,
+            "out of order": self.out_of_order,
+            "early": self.early,
+            "poison": self.survived,
+            "miscounted": self.miscounted,
+            "left behind": self.left_behind,
+            "too slow": self.too_slow,
+        }
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.unheard_of or self.unexplained or self.miscounted or self.left_behind)
+        return not any(self.problems.values())
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "clean": self.clean,
-            "scheduled": self.scheduled,
-            "runs": self.runs,
-            "lost": self.lost,
-            "unheard_of": self.unheard_of,
-            "unexplained": [vars(each.run) for each in self.unexplained],
-            "duplicates": dict(self.explained),
-            "miscounted": self.miscounted,
-            "left_behind": self.left_behind,
+            **{"clean": self.clean, "scheduled": self.scheduled, "runs": self.runs},
+            "problems": self.problems,
+            "duplicates_by_cause": dict(self.explained),
+            "duplicates": [each.as_json() for each in self.duplicates],
         }
 
 
-def check(scheduled: Collection[str], runs: Iterable[Run], incidents: Iterable[Incident]) -> Verdict:
-    """`scheduled`: the keys that Redis has acknowledged; whatever else ran must not have."""
-    by_key: defaultdict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        by_key[run.key].append(run)
-    known = list(incidents)
-    verdict = Verdict(len(scheduled), sum(map(len, by_key.values())))
-    verdict.lost = [key for key in scheduled if not any(run.done for run in by_key.get(key, ()))]
-    verdict.unheard_of = sorted(by_key.keys() - set(scheduled))
-    for several in by_key.values():
-        for run, following in pairwise(several):
-            cause = _cause(run, following, known)
-            if cause:
-                verdict.explained[cause] += 1
-            else:
-                verdict.unexplained.append(Duplicate(run, ""))
+def check(
+    asked: Sequence[Asked],
+    runs: Iterable[Run],
+    incidents: Iterable[Incident],
+    *,
+    limits: Mapping[str, int] | None = None,
+    dead: Collection[str] = (),
+    max_crashes: int = 1,
+) -> Verdict:
+    """`dead`: the keys of the dead letters. Whatever was not asked for must not have run; what Redis has not
+    acknowledged may have."""
+    seen = list(runs)
+    known = [*incidents, *deaths_by_work(seen)]
+    by_call: defaultdict[tuple[str, int], list[Run]] = defaultdict(list)
+    for run in seen:
+        by_call[run.key, run.version].append(run)
+    verdict = Verdict(sum(each.acknowledged for each in asked), len(seen))
+    verdict.lost = _lost(asked, by_call)
+    verdict.unheard_of = sorted({run.key for run in seen} - {each.key for each in asked})
+    for several in by_call.values():
+        verdict.duplicates += [_explained(run, after, known) for run, after in pairwise(several)]
+    ends = {id(run): _end(run, known) for run in seen}
+    for task, most in (limits or {}).items():
+        verdict.limits_exceeded += _excess([run for run in seen if run.task == task], ends, task, most)
+    verdict.out_of_order = _out_of_order(seen, ends)
+    verdict.early = [
+        f"{run.key} began {run.due_at - run.began_at:.3f}s before it was due"
+        for run in seen
+        if run.began_at < run.due_at - EARLY
+    ]
+    verdict.survived = _survived(asked, by_call, dead, max_crashes)
     return verdict
 
 
-def _cause(run: Run, following: Run, incidents: Iterable[Incident]) -> str:
-    """Why `following` was run although there had been `run`; "" if nothing that we know of explains it."""
+def deaths_by_work(runs: Iterable[Run]) -> list[Incident]:
+    """What the work itself has done to its process, told by the ledger."""
+    found: list[Incident] = []
+    for run in runs:
+        if run.task == "poison":
+            found.append(Incident("poison", run.pid, run.began_at, run.began_at + 1.0, run.key))
+        elif run.task == "hang":
+            # Silent from now on, and killed when its patience is over, which a machine under load notices late.
+            found.append(Incident("hang", run.pid, run.began_at, run.began_at + 2 * HANG_TIMEOUT, run.key))
+        elif run.task == "exhaust" and not run.ended:
+            found.append(Incident("out of memory", run.pid, run.began_at, run.began_at + 5.0, run.key))
+        elif run.task == "leak" and run.ended:
+            # Two samples in a row, 5 s apart, then a replacement, then a drain.
+            found.append(Incident("over its memory limit", run.pid, run.began_at, run.ended_at + 30.0, run.key))
+        elif run.task == "block":
+            found.append(Incident("blocked loop", run.pid, run.began_at, run.ended_at or run.began_at, run.key))
+    return found
+
+
+def _lost(asked: Sequence[Asked], by_call: Mapping[tuple[str, int], list[Run]]) -> list[str]:
+    """Of what is replaced again and again, the last version that is surely there must have run, or a later one."""
+    done = {(key, version) for (key, version), runs in by_call.items() if any(run.done for run in runs)}
+    newest: dict[str, int] = {}
+    for each in asked:
+        if each.acknowledged and not each.fatal:
+            newest[each.key] = max(each.version, newest.get(each.key, 0))
+    later: dict[str, int] = {}
+    for key, version in done:
+        later[key] = max(version, later.get(key, 0))
+    return [key for key, version in newest.items() if later.get(key, -1) < version]
+
+
+def _explained(run: Run, following: Run, incidents: Sequence[Incident]) -> Duplicate:
+    """Why `following` was run although there had been `run`; no cause if nothing that we know of explains it."""
     if run.ended == RAISED and following.attempt > run.attempt:
-        return "retry"
-    # A body that nobody saw end may be interrupted for as long as the next one has not begun.
-    until = following.began_at if run.ended in ("", INTERRUPTED) else run.ended_at + SETTLING
-    for incident in incidents:
-        if incident.concerns(run.pid) and incident.at <= until and _reaches(incident, run):
-            return incident.what
-    return ""
+        return Duplicate(run, "retry", run.ended_at)
+    reaching = [
+        each
+        for each in incidents
+        if each.concerns(run.pid) and each.over >= run.began_at and _in_time(each, run, following, incidents)
+    ]
+    if not reaching:
+        return Duplicate(run, "")
+    # What was done to that very process says more than what was done to all.
+    cause = max(reaching, key=lambda each: (each.pid == run.pid, each.at))
+    return Duplicate(run, cause.what, cause.at)
 
 
-def _reaches(incident: Incident, run: Run) -> bool:
-    """It came after the run began; or lasted until then, as a freeze does and the drain of a whole service."""
-    return max(incident.at, incident.until) >= run.began_at
+def _in_time(incident: Incident, run: Run, following: Run, incidents: Sequence[Incident]) -> bool:
+    """A body that nobody saw end may be interrupted for as long as the next one has not begun; one that did, until it
+    was settled, which takes a Redis that is there and a loop that turns."""
+    if run.ended in ("", INTERRUPTED):
+        return incident.at <= following.began_at
+    delays = [each for each in incidents if each.concerns_settling_of(run.pid)]
+    if incident.what in GRACEFUL:
+        return any(each.at <= run.ended_at + SETTLING and each.over >= run.ended_at for each in delays)
+    return working_time(run.ended_at, incident.at, delays) <= SETTLING
+
+
+def _end(run: Run, incidents: Iterable[Incident]) -> float:
+    """When it stopped to count: at its end, or when whoever ran it died or was not vouched for any more."""
+    ends = run.ended_at if run.ended else float("inf")
+    for each in incidents:
+        if each.concerns(run.pid) and run.began_at <= each.over and each.at <= ends:
+            lapsed = each.what in ("freeze", "long pause of Redis") and each.over - each.at > 1.5 * LEASE
+            if not run.ended or lapsed:
+                ends = min(ends, max(each.at, run.began_at))
+    return ends
+
+
+def _excess(runs: Sequence[Run], ends: Mapping[int, float], task: str, most: int) -> list[str]:
+    """The moments at which more ran than may."""
+    edges = sorted(
+        [(run.began_at, 1, run.key) for run in runs] + [(ends[id(run)], -1, run.key) for run in runs],
+        key=lambda edge: edge[:2],  # an end frees its place for who begins at the same moment
+    )
+    found: list[str] = []
+    inside: Counter[str] = Counter()
+    for at, change, key in edges:
+        inside[key] += change
+        now = +inside
+        if change > 0 and now.total() > most:
+            found.append(f"{now.total()} of {task} at {at:.3f}, at most {most} may run: {', '.join(sorted(now))}")
+    return found
+
+
+def _out_of_order(runs: Iterable[Run], ends: Mapping[int, float]) -> list[str]:
+    by_key: defaultdict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.version:
+            by_key[run.key].append(run)
+    found: list[str] = []
+    for key, several in by_key.items():
+        for earlier, later in pairwise(several):
+            if later.version < earlier.version:
+                found.append(f"{key}: version {later.version} began after version {earlier.version}")
+            elif later.version > earlier.version and ends[id(earlier)] > later.began_at:
+                found.append(f"{key}: version {later.version} began while version {earlier.version} was running")
+    return found
+
+
+def _survived(
+    asked: Iterable[Asked], by_call: Mapping[tuple[str, int], list[Run]], dead: Collection[str], most: int
+) -> list[str]:
+    found: list[str] = []
+    for each in asked:
+        if not each.fatal:
+            continue
+        times = len(by_call.get((each.key, each.version), ()))
+        if times > most:
+            found.append(f"{each.key} was begun {times} times, at most {most} may be")
+        if each.acknowledged and each.key not in dead:
+            found.append(f"{each.key} has been begun {times} times and is no dead letter")
+    return found
 
 
 def check_counters(
@@ -103,12 +256,12 @@ def check_counters(
     settled. So a worker that dies may have counted a beginning more in each of its places, and fewer ends than were
     seen; but never fewer than are settled, which shows in that those were not run again.
     """
-    by_key: defaultdict[str, list[Run]] = defaultdict(list)
+    by_call: defaultdict[tuple[str, int], list[Run]] = defaultdict(list)
     for run in runs:
-        by_key[run.key].append(run)
-    pairs = [pair for several in by_key.values() for pair in pairwise(several)]
+        by_call[run.key, run.version].append(run)
+    pairs = [pair for several in by_call.values() for pair in pairwise(several)]
     retried = sum(run.ended == RAISED and following.attempt > run.attempt for run, following in pairs)
-    finished = sum(any(run.done for run in several) for several in by_key.values())
+    finished = sum(any(run.done for run in several) for several in by_call.values())
     found: list[str] = []
     for counter, least, most in (
         ("started", len(runs), len(runs) + deaths * places),

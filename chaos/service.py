@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from chaos.witness import VARIABLE
+from chaos.witness import SERVICE_VARIABLE, VARIABLE
 from docket import clock
 
 HERE = Path(__file__).resolve().parents[1]
@@ -26,10 +26,13 @@ class Broken(Exception):
 
 
 class Service:
-    """Ready when it is made. Everything it says is in `log`."""
+    """Started when it is made, ready when `has_started`. Everything it says is in `log`."""
 
-    def __init__(self, url: str, docket: str, folder: Path, *options: str) -> None:
-        self.log = folder / "service.log"
+    def __init__(
+        self, url: str, docket: str, folder: Path, *options: str, number: int = 1, **variables: str
+    ) -> None:
+        self.number = number
+        self.log = folder / f"service-{number}.log"
         self.witness = folder / "witness"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DOCKET_")}
         with self.log.open("ab") as log:
@@ -42,11 +45,10 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**inherited, VARIABLE: str(self.witness)},
+                env={**inherited, **variables, VARIABLE: str(self.witness), SERVICE_VARIABLE: str(number)},
                 start_new_session=True,  # ^C is for whoever experiments
             )
         self._port = 0
-        self.wait_for("/startup", 60)
 
     @property
     def pid(self) -> int:
@@ -54,7 +56,11 @@ class Service:
 
     def pids(self, kind: str) -> list[int]:
         """Of its worker, quarantine, steward or template processes."""
-        return [process.pid for process in self._children() if f"docket: {kind} " in _title(process)]
+        return [process.pid for process in self.children() if f"docket: {kind} " in _title(process)]
+
+    def has_started(self) -> bool:
+        """All of its workers became ready once."""
+        return self.ask("/startup")[0] == 200
 
     def send(self, pid: int, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -105,12 +111,12 @@ class Service:
 
     def close(self) -> None:
         """Nothing of it is left, whatever state it is in."""
-        for process in (*self._children(), self.process):
+        for process in (*self.children(), self.process):
             with suppress(psutil.Error, ProcessLookupError):
                 process.kill()
         self.process.wait()
 
-    def _children(self) -> list[psutil.Process]:
+    def children(self) -> list[psutil.Process]:
         with suppress(psutil.Error):
             return psutil.Process(self.pid).children(recursive=True)
         return []

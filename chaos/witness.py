@@ -19,6 +19,9 @@ from docket import clock
 VARIABLE = "DOCKET_CHAOS_WITNESS"
 """Names the file, for every process of the service."""
 
+SERVICE_VARIABLE = "DOCKET_CHAOS_SERVICE"
+"""Which service it is: 1, and one more whenever another one had to be started."""
+
 RETURNED, RAISED, INTERRUPTED = "returned", "raised", "interrupted"
 
 
@@ -36,6 +39,10 @@ class Run:
     began_at: float
     ended: str = ""
     ended_at: float = 0.0
+    version: int = 0
+    """Of a key that is replaced again and again: for the how manieth time it was."""
+    due_at: float = 0.0
+    service: int = 1
 
     @property
     def done(self) -> bool:
@@ -49,10 +56,13 @@ class Witness:
         self._path = str(path or os.environ[VARIABLE])
 
     @contextmanager
-    def running(self, key: str, task: str, attempt: int = 1) -> Generator[None, None, None]:
+    def running(
+        self, key: str, task: str, attempt: int = 1, *, version: int = 0, due_at: float = 0.0
+    ) -> Generator[None, None, None]:
         """Around the whole body of a task."""
         run = f"{os.getpid()}-{clock.monotonic()!r}"
-        self._write("began", run, key=key, task=task, pid=os.getpid(), attempt=attempt)
+        more = {"version": version, "due_at": due_at, "service": int(os.environ.get(SERVICE_VARIABLE, 1))}
+        self._write("began", run, key=key, task=task, pid=os.getpid(), attempt=attempt, **more)
         how = RAISED
         try:
             yield
@@ -78,7 +88,10 @@ def seen(path: Path) -> list[Run]:
     runs: dict[str, Run] = {}
     for line in _lines(path):
         if line["event"] == "began":
-            runs[line["run"]] = Run(line["key"], line["task"], line["pid"], line["attempt"], line["at"])
+            more = {name: line[name] for name in ("version", "due_at", "service")}
+            runs[line["run"]] = Run(
+                line["key"], line["task"], line["pid"], line["attempt"], line["at"], **more
+            )
         else:
             runs[line["run"]].ended = line["how"]
             runs[line["run"]].ended_at = line["at"]

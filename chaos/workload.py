@@ -1,14 +1,27 @@
-"""What is run while things are broken: quick and slow, on the loop and in threads, failing and fine."""
+"""What is run while things are broken: quick and slow, on the loop and in threads, failing and fine, and what kills."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from datetime import timedelta
 
+from chaos import skew
 from chaos.witness import Witness
-from docket.dependencies import CurrentExecution, Retry, TaskKey
+from docket.dependencies import ConcurrencyLimit, CurrentExecution, Retry, TaskKey
 from docket.execution import Execution
+
+skew.register()
+
+LIMITS = {"three_at_once": 3, "three_at_once_sync": 3}
+"""How many runs of these tasks there may be at any moment, in all processes."""
+
+FATAL = frozenset({"poison", "hang"})
+"""They kill their worker whenever they are run."""
+
+held: list[bytearray] = []
 
 
 async def quick(key: str = TaskKey(), execution: Execution = CurrentExecution()) -> None:
@@ -43,4 +56,70 @@ async def shaky(
             raise RuntimeError(f"attempt {execution.attempt} of {key} fails on purpose")
 
 
-tasks = [quick, quick_sync, slow, slow_sync, shaky]
+async def three_at_once(
+    seconds: float, key: str = TaskKey(), limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=3)
+) -> None:
+    with Witness().running(key, "three_at_once"):
+        await asyncio.sleep(seconds)
+
+
+def three_at_once_sync(
+    seconds: float, key: str = TaskKey(), limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=3)
+) -> None:
+    with Witness().running(key, "three_at_once_sync"):
+        time.sleep(seconds)
+
+
+async def later(due_at: float, key: str = TaskKey()) -> None:
+    """Scheduled for an instant of the monotonic clock."""
+    with Witness().running(key, "later", due_at=due_at):
+        pass
+
+
+async def newest(version: int, seconds: float, key: str = TaskKey()) -> None:
+    """Replaced again and again, each time with the next version."""
+    with Witness().running(key, "newest", version=version):
+        await asyncio.sleep(seconds)
+
+
+async def block(seconds: float, key: str = TaskKey()) -> None:
+    """What a careless `async def` does: meanwhile its loop does not turn."""
+    with Witness().running(key, "block"):
+        time.sleep(seconds)
+
+
+async def hang(key: str = TaskKey()) -> None:
+    with Witness().running(key, "hang"):
+        time.sleep(3600)
+
+
+def poison(how: str, key: str = TaskKey()) -> None:
+    with Witness().running(key, "poison"):
+        if how == "exit":
+            os._exit(3)
+        os.kill(os.getpid(), signal.Signals[how])
+        time.sleep(10)
+
+
+def exhaust(megabytes: int, key: str = TaskKey(), execution: Execution = CurrentExecution()) -> None:
+    """Takes more and more memory until it is killed for it, as the kernel does it; when it is run again, the input is
+    a smaller one."""
+    with Witness().running(key, "exhaust"):
+        if not execution.redelivered:
+            hoard = [bytearray(b"x" * (1 << 20)) for _ in range(megabytes)]
+            os.kill(os.getpid(), signal.SIGKILL)
+            hoard.clear()
+
+
+def leak(megabytes: int, key: str = TaskKey()) -> None:
+    """Keeps memory for as long as the process lives."""
+    with Witness().running(key, "leak"):
+        held.append(bytearray(b"x" * (megabytes << 20)))
+
+
+
+tasks = [
+    *(quick, quick_sync, slow, slow_sync, shaky),
+    *(three_at_once, three_at_once_sync, later, newest),
+    *(block, hang, poison, exhaust, leak),
+]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.leftovers import leftovers, remove
+from chaos.leftovers import leftovers, remove
 from tests.redis_fleets import RedisCluster, Watched
 from tests.redis_server import RedisServer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from tests.leftovers import leftovers
+from chaos.leftovers import leftovers
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from docket import Disposition, Docket, Retry, Worker
 from docket.store import scripts
 from tests.redis_server import RedisServer
-from tests.runtime.proxy import LossyProxy
+from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, finish, running, work_off
 
 

@@ -13,7 +13,7 @@ from docket import Disposition, Docket, ExecutionCancelled, Retry, Worker
 from docket import sync as blocking
 from docket.store import scripts
 from tests.redis_server import RedisServer
-from tests.runtime.proxy import LossyProxy
+from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, finish, running, soon, until, work_off
 
 LIMIT = timedelta(seconds=8)

@@ -19,7 +19,7 @@ from docket.execution import ExecutionProgress, ProgressEvent, StateEvent
 from docket.store import scripts
 from docket.sync import Docket as BlockingDocket
 from tests.redis_server import RedisServer
-from tests.runtime.proxy import LossyProxy
+from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, running, until, work_off
 
 ENDED = ("completed", "failed", "cancelled")

@@ -16,7 +16,7 @@ from docket.execution import ExecutionProgress
 from docket.store import scripts
 from docket.sync import Docket as BlockingDocket
 from tests.redis_server import RedisServer
-from tests.runtime.proxy import LossyProxy
+from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, finish, running, until, work_off
 
 

@@ -24,7 +24,7 @@ from docket.store import scripts
 from docket.store.blocking import run_script
 from docket.store.keys import Keys
 from docket.store.scripts import Call
-from tests.leftovers import leftovers, remove
+from chaos.leftovers import leftovers, remove
 
 KEYS = st.sampled_from(["a", "b", "c", "d", "stream", "runs:a"])
 WORKERS = st.sampled_from([0, 1])

@@ -18,7 +18,7 @@ from docket import Docket as AsyncDocket
 from docket.store import scripts
 from docket.sync import Docket
 from tests.redis_server import RedisServer
-from tests.runtime.proxy import LossyProxy
+from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, running, soon
 
 LIMIT = timedelta(seconds=10)
