@@ -1,15 +1,16 @@
 # Everything here needs python3 and pip, and makes its own .venv once. PYTHON=… chooses the interpreter.
 # TESTS="tests/sdk -k name" chooses tests, VERSIONS="3.12 3.13" the interpreters of the matrix.
-# DURATION=30m is how long `make soak` breaks things.
+# DURATION=30m is how long `make soak` breaks things, SEED=7 repeats the schedule of `make chaos` and `make soak`.
 
 PYTHON   ?=
 TESTS    ?=
 VERSIONS ?= 3.12 3.13
 DURATION ?= 10m
+SEED     ?=
 SOURCES   = tasks_sdk runtime supervisor tests $(wildcard chaos examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak test-matrix clean
+.PHONY: help demo test lint format bench chaos soak test-matrix clean
 
 help:
 	@echo "make demo         2,000 tasks in two supervised processes, one of them killed on the way"
@@ -17,7 +18,8 @@ help:
 	@echo "make lint         ruff check, ruff format, pyright strict"
 	@echo "make format       let ruff mend what it can"
 	@echo "make bench        throughput, latency and memory against pydocket"
-	@echo "make soak         random signals to a service under load for $(DURATION), and the ledger at the end"
+	@echo "make chaos        a storm of a minute over a service under load, and the evidence at the end"
+	@echo "make soak         the same for $(DURATION) (DURATION=…), with a verdict on what is lost and not on how fast"
 	@echo "make test-matrix  the test suite on Python $(VERSIONS), Redis 6.2 and 7"
 	@echo "make clean        remove the environments"
 
@@ -39,8 +41,11 @@ format: .venv/ready-dev
 bench: .venv/ready-test
 	.venv/bin/python -m tests.benchmarks
 
+chaos: .venv/ready-test
+	.venv/bin/python -m chaos storm --gantt chaos.html $(if $(SEED),--seed $(SEED))
+
 soak: .venv/ready-test
-	.venv/bin/python -m chaos.soak --duration $(DURATION)
+	.venv/bin/python -m chaos storm --not-timed --duration $(DURATION) $(if $(SEED),--seed $(SEED))
 
 test-matrix:
 	VERSIONS="$(VERSIONS)" TESTS="$(TESTS)" .ci/test-matrix

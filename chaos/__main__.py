@@ -28,8 +28,9 @@ Name = StrEnum("Name", {name: name for name in DRILLS})
 _LIST = "\n\n".join(f"{drill.name}: {drill.summary}" for drill in DRILLS.values())
 HELP = f"""Break a service on purpose, and demand evidence that nothing was lost.
 
-A supervisor with worker processes is given work all the time while the drill does its deeds, by a schedule that the seed decides.
-Tasks write their start and end into a ledger outside Redis. At the end every execution must have run, whatever ran twice must have a cause that can be named, limits must have been kept, and nothing may be left in Redis.
+A supervisor with worker processes is given work all the time while the drill does its deeds, by a schedule that the
+seed decides. Tasks write their start and end into a ledger outside Redis. At the end every execution must have run,
+whatever ran twice must have a cause that can be named, limits must have been kept, and nothing may be left in Redis.
 
 Exit codes: 0 the evidence holds, 1 it does not, 2 usage.
 
@@ -54,7 +55,9 @@ def _read(parser: Callable[[str], Any], flag: str) -> Callable[[str], Any]:
 @app.command(help=HELP)
 def main(
     drill: Annotated[Name, typer.Argument(help="What is broken.", metavar="DRILL", show_choices=False)],
-    seed: Annotated[int | None, typer.Option(help="What is done when; the same seed, the same schedule.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="What is done when; the same seed, the same schedule.")
+    ] = None,
     duration: Annotated[
         timedelta | None,
         typer.Option(
@@ -89,12 +92,15 @@ def main(
         ),
     ] = None,
     timed: Annotated[
-        bool, typer.Option("--timed/--not-timed", help="How soon all goes on after a kill is part of the verdict.")
+        bool,
+        typer.Option("--timed/--not-timed", help="How soon all goes on after a kill is part of the verdict."),
     ] = True,
 ) -> None:
     chosen = DRILLS[drill.value]
     if picture is not None and picture.suffix not in (".svg", ".html"):
-        raise typer.BadParameter(f"expected a name that ends in .svg or .html, got {picture}", param_hint="'--gantt'")
+        raise typer.BadParameter(
+            f"expected a name that ends in .svg or .html, got {picture}", param_hint="'--gantt'"
+        )
     if url is not None and (why := can_be_had(chosen, url)):
         raise typer.BadParameter(why, param_hint="'--url'")
     seconds = chosen.seconds if duration is None else duration.total_seconds()

@@ -144,9 +144,13 @@ def deaths_by_work(runs: Iterable[Run]) -> list[Incident]:
             found.append(Incident("out of memory", run.pid, run.began_at, run.began_at + 5.0, run.key))
         elif run.task == "leak" and run.ended:
             # Two samples in a row, 5 s apart, then a replacement, then a drain.
-            found.append(Incident("over its memory limit", run.pid, run.began_at, run.ended_at + 30.0, run.key))
+            found.append(
+                Incident("over its memory limit", run.pid, run.began_at, run.ended_at + 30.0, run.key)
+            )
         elif run.task == "block":
-            found.append(Incident("blocked loop", run.pid, run.began_at, run.ended_at or run.began_at, run.key))
+            found.append(
+                Incident("blocked loop", run.pid, run.began_at, run.ended_at or run.began_at, run.key)
+            )
     return found
 
 
@@ -213,7 +217,9 @@ def _excess(runs: Sequence[Run], ends: Mapping[int, float], task: str, most: int
         inside[key] += change
         now = +inside
         if change > 0 and now.total() > most:
-            found.append(f"{now.total()} of {task} at {at:.3f}, at most {most} may run: {', '.join(sorted(now))}")
+            found.append(
+                f"{now.total()} of {task} at {at:.3f}, at most {most} may run: {', '.join(sorted(now))}"
+            )
     return found
 
 
@@ -228,7 +234,9 @@ def _out_of_order(runs: Iterable[Run], ends: Mapping[int, float]) -> list[str]:
             if later.version < earlier.version:
                 found.append(f"{key}: version {later.version} began after version {earlier.version}")
             elif later.version > earlier.version and ends[id(earlier)] > later.began_at:
-                found.append(f"{key}: version {later.version} began while version {earlier.version} was running")
+                found.append(
+                    f"{key}: version {later.version} began while version {earlier.version} was running"
+                )
     return found
 
 

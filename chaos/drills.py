@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from chaos.deeds import to_processes, to_redis, to_work
 from chaos.patience import DRAIN, HANG_TIMEOUT, LEASE, PLACES
-from chaos.stage import Stage
 from chaos.skew import VARIABLE
+from chaos.stage import Stage
 
 Deed = Callable[[Stage], None]
 

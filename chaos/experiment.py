@@ -136,8 +136,10 @@ def _judge(
     verdict = check(asked, runs, incidents, limits=LIMITS, dead=dead, max_crashes=drill.max_crashes)
     ours = [run for run in runs if run.service == stage.service.number]
     by_work = [each for each in verdict.duplicates if each.cause in ("poison", "hang", "out of memory")]
-    deaths = stage.deaths + len({each.run.pid for each in by_work}) + drill.max_crashes * len(
-        [each for each in asked if each.fatal]
+    deaths = (
+        stage.deaths
+        + len({each.run.pid for each in by_work})
+        + drill.max_crashes * len([each for each in asked if each.fatal])
     )
     verdict.miscounted = check_counters(counters, ours, deaths, PLACES)
     fatal = {each.key for each in asked if each.fatal}
@@ -177,8 +179,9 @@ def can_be_had(drill: Drill, url: str) -> str | None:
     """Why this drill cannot take place on a Redis that is not ours; None if it can."""
     scheme = urlsplit(url).scheme
     if drill.own_server:
-        return f"{drill.name} ends and starts a redis-server: it does so with its own only, so leave --url out"
+        return (
+            f"{drill.name} ends and starts a redis-server: it does so with its own only, so leave --url out"
+        )
     if drill.proxied and scheme not in ("redis", "unix"):
         return f"{drill.name} stands between the service and Redis: expected --url to be redis:// or unix://"
     return None
-

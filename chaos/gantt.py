@@ -31,7 +31,7 @@ def draw(runs: Sequence[Run], incidents: Iterable[Incident], title: str) -> str:
     """An SVG. A row per place of a process, in the order in which processes began; bars have the key as their hint."""
     known = list(incidents)
     if not runs:
-        return f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="40"><text y="20">nothing ran</text></svg>'
+        return '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="40"><text y="20">nothing ran</text></svg>'
     since = min([run.began_at for run in runs] + [each.at for each in known])
     until = max(max(run.began_at, run.ended_at) for run in runs)
     return _Picture(runs, known, since, until).svg(title)
@@ -168,7 +168,10 @@ class _Picture:
             hint = escape(f"{each.what} {each.note}, {each.at - self._since:.3f}s")
             if each.pid in self._top:
                 y = self._top[each.pid] - 1
-                yield f'<text x="{x:.1f}" y="{y + 8:.1f}" fill="#d62728" text-anchor="middle">▼<title>{hint}</title></text>'
+                yield (
+                    f'<text x="{x:.1f}" y="{y + 8:.1f}" fill="#d62728" text-anchor="middle">▼'
+                    f"<title>{hint}</title></text>"
+                )
                 if each.until:
                     end = self._x(each.until)
                     yield (

@@ -30,7 +30,7 @@ REPLACED = 3
 
 @dataclass
 class Asked:
-    """One call that Redis was asked to schedule. Not `acknowledged`: the reply never came, so it may be there or not."""
+    """One call that Redis was asked to schedule. Not `acknowledged`: no reply came, so it may be there or not."""
 
     key: str
     task: str

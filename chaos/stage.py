@@ -18,6 +18,7 @@ from chaos.service import Broken, Service
 from docket import clock
 from docket.sync import Docket
 
+
 class Stage:
     """What deeds are done to. `turn()` does what was promised for later, and starts a service anew that had to end."""
 
@@ -50,7 +51,11 @@ class Stage:
         self._is_new = False
         self._started_at = clock.monotonic()
         self.service = self._begin(1)
-        self.service.wait_for("/startup", BOOTED_BY)
+        try:
+            self.service.wait_for("/startup", BOOTED_BY)
+        except BaseException:
+            self.service.close()
+            raise
         self._settles_in()
 
     @property

@@ -117,7 +117,6 @@ def leak(megabytes: int, key: str = TaskKey()) -> None:
         held.append(bytearray(b"x" * (megabytes << 20)))
 
 
-
 tasks = [
     *(quick, quick_sync, slow, slow_sync, shaky),
     *(three_at_once, three_at_once_sync, later, newest),

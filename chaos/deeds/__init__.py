@@ -1,1 +1,1 @@
-"""What can be done to a service: each deed is one function of the stage, and writes down what it does before it does it."""
+"""What can be done to a service: a deed is a function of the stage, and is written down before it is done."""

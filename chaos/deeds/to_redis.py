@@ -29,9 +29,7 @@ def _lasting(stage: Stage, what: str, seconds: float, note: str = "") -> None:
 
 def _is_undisturbed(stage: Stage) -> bool:
     """One thing at a time: two outages in a row could last longer than a lease, and explain nothing."""
-    return not any(
-        each.over > clock.monotonic() and "Redis" in each.what for each in stage.incidents
-    )
+    return not any(each.over > clock.monotonic() and "Redis" in each.what for each in stage.incidents)
 
 
 def restart(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -80,7 +81,9 @@ class Claims:
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency
-        self._free = list(range(concurrency - 1, -1, -1))
+        # The longest free is taken first: what ended in it has been settled by then, so on the board nobody's entry is
+        # written over while others may have to know that it was begun.
+        self._free = deque(range(concurrency))
         self._flights: dict[str, Flight] = {}
         self._busy_threads = 0
         self.emptied = asyncio.Event()
@@ -111,7 +114,7 @@ class Claims:
         return self._busy_threads
 
     def take(self, claimed: Claimed) -> Flight:
-        flight = Flight(claimed, self._free.pop())
+        flight = Flight(claimed, self._free.popleft())
         self._flights[claimed.entry] = flight
         self.emptied.clear()
         return flight

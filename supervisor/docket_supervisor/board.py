@@ -27,11 +27,12 @@ _WORD = struct.Struct("@q")
 _INSTANT = struct.Struct("@d")
 _COUNTERS = struct.Struct("@qqqq")
 _IDENTITY = struct.Struct("@H200s")
-# valid, in a thread, started at, entry, key, task; a longer key or task is cut by struct itself.
+# state, in a thread, started at, entry, key, task; a longer key or task is cut by struct itself.
 _CELL = struct.Struct("@BB6xd48s80s56s")
 # Behind each cell: deadline (0: none), allowed, verb, operand.
 _LIMIT = struct.Struct("@ddqq")
 _PITCH = _CELL.size + _LIMIT.size
+_EMPTY, _RUNNING, _ENDED = 0, 1, 2
 _VERBS = ("failed", "retry", "perpetuate")
 
 _PID, _FORKED_AT, _DRAIN_AT, _QUIET, _STOOD_DOWN_AT, _OVERDUE, _EVACUATING, _ASSIGNED = (
@@ -158,10 +159,10 @@ class Writer:
         if len(name) > _ENTRY_BYTES:
             raise ValueError(f"expected an entry of at most {_ENTRY_BYTES} bytes, got {entry!r}")
         at = self._places[place]
-        self._memory[at] = 0
+        self._memory[at] = _EMPTY
         self._instants[(at + _CELL.size) // 8] = 0.0
-        _CELL.pack_into(self._memory, at, 0, thread, clock.monotonic(), name, _bytes(key), _bytes(task))
-        self._memory[at] = 1
+        _CELL.pack_into(self._memory, at, _EMPTY, thread, clock.monotonic(), name, _bytes(key), _bytes(task))
+        self._memory[at] = _RUNNING
 
     def limited(self, place: int, deadline: float, allowed: float, verb: str, operand: int) -> None:
         at = self._places[place] + _CELL.size
@@ -169,7 +170,7 @@ class Writer:
         self._instants[at // 8] = deadline
 
     def ended(self, place: int) -> None:
-        self._memory[self._places[place]] = 0
+        self._memory[self._places[place]] = _ENDED
 
     def abandoned(self, threads: int) -> None:
         _WORD.pack_into(self._memory, self._base + _ABANDONED, threads)
@@ -330,13 +331,24 @@ class Seat:
     def inflight(self) -> list[InFlight]:
         running: list[InFlight] = []
         for place, at in enumerate(self._places):
-            if self._memory[at]:
+            if self._memory[at] == _RUNNING:
                 cell = self._steady(at, _PITCH)
-                valid, thread, started_at, entry, key, task = _CELL.unpack_from(cell)
-                if valid:
+                state, thread, started_at, entry, key, task = _CELL.unpack_from(cell)
+                if state == _RUNNING:
                     names = (_text(entry), _text(key), _text(task))
                     running.append(InFlight(*names, started_at, bool(thread), place, _limit(cell)))
         return running
+
+    @property
+    def begun(self) -> list[str]:
+        """The entries of all that has begun and may not be settled yet: what has ended stays here until its place is
+        taken, which is when Redis has answered to its settlement, or later."""
+        found: list[str] = []
+        for at in self._places:
+            state, _, _, entry, _, _ = _CELL.unpack_from(self._steady(at, _CELL.size))
+            if state != _EMPTY:
+                found.append(_text(entry))
+        return found
 
     def _set(self, field: int, instant: float) -> None:
         self._instants[(self._base + field) // 8] = instant

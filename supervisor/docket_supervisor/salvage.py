@@ -49,9 +49,6 @@ def _verdict(docket: DocketSettings, entry: str, verb: str, operand: int, allowe
 
 
 def stuck(seats: Iterable[Seat]) -> list[tuple[str, Sequence[str]]]:
-    """Workers that are to be relieved of what they have not begun, and the entries that each has."""
-    return [
-        (name, [running.entry for running in seat.inflight])
-        for seat in seats
-        if seat.evacuating and (name := seat.worker_id)
-    ]
+    """Workers that are to be relieved of what they have not begun, and the entries that each has begun: also those
+    that have ended, whose outcomes its loop has not sent yet."""
+    return [(name, seat.begun) for seat in seats if seat.evacuating and (name := seat.worker_id)]

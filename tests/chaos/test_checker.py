@@ -103,7 +103,10 @@ UNEXPLAINED = {
     "the kill came after the other run had begun": ([run(1), run(3, 4, pid=2)], [kill(3.5)]),
     "what happened to it is harmless": ([run(1, 2), run(3, 4)], [kill(1.5, what="quiet")]),
     "raised, and run again as if it had not": ([run(1, 2, RAISED), run(3, 4, attempt=1)], []),
-    "settled by a worker that drains": ([run(1, 2), run(5, 6, pid=2)], [kill(1.5, what="terminate", until=9)]),
+    "settled by a worker that drains": (
+        [run(1, 2), run(5, 6, pid=2)],
+        [kill(1.5, what="terminate", until=9)],
+    ),
     "Redis was away, and nobody died": (
         [run(1, 2), run(5, 6, pid=2)],
         [kill(1.5, ALL, "pause of Redis", until=4)],

@@ -27,14 +27,18 @@ def test_a_kill_counts_until_the_first_of_what_it_interrupted_runs_again() -> No
 
 
 def test_what_takes_too_long_is_a_problem() -> None:
-    runs = sorted([*steady(10, silent=(5, 7)), run(4.9, key="a"), run(7.0, 8, 3, "a")], key=lambda r: r.began_at)
+    runs = sorted(
+        [*steady(10, silent=(5, 7)), run(4.9, key="a"), run(7.0, 8, 3, "a")], key=lambda r: r.began_at
+    )
     figures = measure(runs, [Incident("kill", 1, 5.0)], 10)
     assert figures.again_p99 == 2.0 and 1.7 <= (figures.back_p99 or 0) <= 2.0
     assert len(figures.problems()) == 2
 
 
 def test_time_without_redis_does_not_count() -> None:
-    runs = sorted([*steady(10, silent=(5, 7)), run(4.9, key="a"), run(7.0, 8, 3, "a")], key=lambda r: r.began_at)
+    runs = sorted(
+        [*steady(10, silent=(5, 7)), run(4.9, key="a"), run(7.0, 8, 3, "a")], key=lambda r: r.began_at
+    )
     away = Incident("pause of Redis", ALL, 5.1, 6.9)
     figures = measure(runs, [Incident("kill", 1, 5.0), away], 10)
     assert figures.again_p99 == 0.2 and figures.problems() == []

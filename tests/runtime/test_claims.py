@@ -26,6 +26,16 @@ def test_each_flight_has_a_place_of_its_own_and_gives_it_back():
     assert "d:4-0" in claims and "d:1-0" not in claims
 
 
+def test_the_place_that_has_been_free_the_longest_is_taken():
+    """What ended in a place must be settled before another execution is noted there."""
+    claims = Claims(3)
+    flights = [claims.take(claimed(f"d:{number}-0")) for number in range(2)]
+    for flight in flights:
+        claims.release(flight)
+    taken = [claims.take(claimed(f"d:{number}-1")).place for number in range(3)]
+    assert taken == [2, flights[0].place, flights[1].place]
+
+
 async def test_emptied_tells_when_nothing_is_held():
     claims = Claims(2)
     assert claims.emptied.is_set()

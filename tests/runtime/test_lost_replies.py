@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from chaos.proxy import LossyProxy
 from docket import Disposition, Docket, Retry, Worker
 from docket.store import scripts
 from tests.redis_server import RedisServer
-from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, finish, running, work_off
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from chaos.proxy import LossyProxy
 from docket import Disposition, Docket, ExecutionCancelled, Retry, Worker
 from docket import sync as blocking
 from docket.store import scripts
 from tests.redis_server import RedisServer
-from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, finish, running, soon, until, work_off
 
 LIMIT = timedelta(seconds=8)

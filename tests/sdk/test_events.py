@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import redis
 
+from chaos.proxy import LossyProxy
 from docket import ConnectionFailed, Docket, Progress, ResultUnavailable, Retry, clock
 from docket.execution import ExecutionProgress, ProgressEvent, StateEvent
 from docket.store import scripts
 from docket.sync import Docket as BlockingDocket
 from tests.redis_server import RedisServer
-from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, running, until, work_off
 
 ENDED = ("completed", "failed", "cancelled")

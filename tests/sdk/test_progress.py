@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from chaos.proxy import LossyProxy
 from docket import CurrentExecution, Docket, Execution, Perpetual, Progress, Retry, Worker
 from docket.execution import ExecutionProgress
 from docket.store import scripts
 from docket.sync import Docket as BlockingDocket
 from tests.redis_server import RedisServer
-from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, finish, running, until, work_off
 
 

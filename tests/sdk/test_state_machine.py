@@ -19,12 +19,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from chaos.leftovers import leftovers, remove
 from docket.message import Claimed, parse_claims
 from docket.store import scripts
 from docket.store.blocking import run_script
 from docket.store.keys import Keys
 from docket.store.scripts import Call
-from chaos.leftovers import leftovers, remove
 
 KEYS = st.sampled_from(["a", "b", "c", "d", "stream", "runs:a"])
 WORKERS = st.sampled_from([0, 1])

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from chaos.proxy import LossyProxy
 from docket import AuthenticationFailed, BadURL, ConnectionFailed, Disposition, ExecutionCancelled
 from docket import Docket as AsyncDocket
 from docket.store import scripts
 from docket.sync import Docket
 from tests.redis_server import RedisServer
-from chaos.proxy import LossyProxy
 from tests.runtime.support import Gate, running, soon
 
 LIMIT = timedelta(seconds=10)
@@ -190,3 +190,19 @@ def test_a_forked_child_does_not_share_its_parents_connections(docket_name: str,
         _, status = os.waitpid(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert docket.clear() == 101
+
+
+def test_a_key_that_is_no_text_can_be_looked_at_and_forgotten(docket_name: str, redis_url: str) -> None:
+    """Whoever can write to Redis can write such a key; hiredis refuses the surrogates that stand for it."""
+    with Docket(docket_name, redis_url) as blocking:
+        with blocking.redis() as client:
+            client.execute_command("XADD", blocking.keys.stream, "*", b"k", b"\xff\xfe\x00", b"g", b"1")
+            client.execute_command("ZADD", blocking.keys.dead, 1, b"garbage:\xff\xfe")
+            fields = (b"state", b"failed", b"function", b"", b"body", b"")
+            client.execute_command("HSET", f"{docket_name}:runs:".encode() + b"garbage:\xff\xfe", *fields)
+        snapshot = blocking.snapshot()
+        (dead,) = snapshot.dead
+        assert dead.key == "garbage:\udcff\udcfe"
+        assert blocking.get_execution(dead.key) is not None
+        assert blocking.purge_dead([dead.key]) == 1
+        blocking.clear()

@@ -64,6 +64,19 @@ def test_a_place_is_used_again_and_again() -> None:
     assert board.seats[0].inflight == []
 
 
+def test_what_has_ended_has_been_begun_until_its_place_is_taken() -> None:
+    """A loop may stand still before it has sent an outcome: nobody else is to run that execution again."""
+    board = Board(1, 2)
+    writer, seat = board.writer(0), board.seats[0]
+    writer.began(0, "d:1-0", "key", "task", False)
+    writer.began(1, "d:2-0", "other", "task", False)
+    writer.ended(0)
+    assert [each.entry for each in seat.inflight] == ["d:2-0"]
+    assert seat.begun == ["d:1-0", "d:2-0"]
+    writer.began(0, "d:3-0", "next", "task", False)
+    assert seat.begun == ["d:3-0", "d:2-0"]
+
+
 def test_a_time_limit_stands_beside_the_execution_that_declared_it() -> None:
     board = Board(1, 3)
     writer, seat = board.writer(0), board.seats[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, TypeVar, cast
 
 import redis
@@ -132,10 +132,10 @@ class BlockingStore:
         if isinstance(request, Call):
             return run_script(self.client, request)
         if len(request.commands) == 1:
-            return [self.client.execute_command(*request.commands[0])]
+            return [self.client.execute_command(*_encoded(request.commands[0]))]
         pipeline = self.client.pipeline(transaction=False)
         for command in request.commands:
-            pipeline.execute_command(*command)
+            pipeline.execute_command(*_encoded(command))
         return pipeline.execute()
 
     def plain_client(self) -> Any:
@@ -201,7 +201,14 @@ class _Listening:
 
 def run_script(client: Any, call: Call) -> Any:
     """By its digest; Redis forgets scripts when it restarts, then by its text."""
+    arguments = _encoded((call.stream, *call.arguments))
     try:
-        return client.execute_command("EVALSHA", call.script.sha, 1, call.stream, *call.arguments)
+        return client.execute_command("EVALSHA", call.script.sha, 1, *arguments)
     except NoScriptError:
-        return client.execute_command("EVAL", call.script.source, 1, call.stream, *call.arguments)
+        return client.execute_command("EVAL", call.script.source, 1, *arguments)
+
+
+def _encoded(arguments: Sequence[Any]) -> list[Any]:
+    """hiredis refuses the surrogates that stand for bytes which are no text, though its client is told to escape them:
+    and such keys others may have written."""
+    return [each.encode(errors="surrogateescape") if isinstance(each, str) else each for each in arguments]
