@@ -54,7 +54,10 @@ def _read(parser: Callable[[str], Any], flag: str) -> Callable[[str], Any]:
 
 @app.command(help=HELP)
 def main(
-    drill: Annotated[Name, typer.Argument(help="What is broken.", metavar="DRILL", show_choices=False)],
+    drill: Annotated[
+        Name,  # pyright: ignore[reportInvalidTypeForm]
+        typer.Argument(help="What is broken.", metavar="DRILL", show_choices=False),
+    ],
     seed: Annotated[
         int | None, typer.Option(help="What is done when; the same seed, the same schedule.")
     ] = None,

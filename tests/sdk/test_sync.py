@@ -198,7 +198,7 @@ def test_a_key_that_is_no_text_can_be_looked_at_and_forgotten(docket_name: str, 
         with blocking.redis() as client:
             client.execute_command("XADD", blocking.keys.stream, "*", b"k", b"\xff\xfe\x00", b"g", b"1")
             client.execute_command("ZADD", blocking.keys.dead, 1, b"garbage:\xff\xfe")
-            fields = (b"state", b"failed", b"function", b"", b"body", b"")
+            fields = (b"state", b"failed", b"function", b"", b"body", b"", b"dead", b"1")
             client.execute_command("HSET", f"{docket_name}:runs:".encode() + b"garbage:\xff\xfe", *fields)
         snapshot = blocking.snapshot()
         (dead,) = snapshot.dead
