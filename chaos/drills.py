@@ -51,7 +51,7 @@ class Drill:
 
 
 STORM: Mapping[Deed, float] = {
-    to_processes.kill_worker: 8,
+    to_processes.kill_worker: 20,
     to_processes.kill_quarantine: 1,
     to_processes.kill_steward: 1,
     to_processes.kill_template: 0.5,
@@ -171,7 +171,7 @@ _ALL = (
         "storm",
         "All of it at once (but for loops that hang for ever, since frozen workers are to wake up).",
         STORM,
-        pause=(0.3, 2.5),
+        pause=(0.2, 1.8),
         seconds=60.0,
         max_crashes=5,
         options=("--max-memory", MAX_MEMORY),

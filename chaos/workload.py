@@ -85,12 +85,12 @@ async def newest(version: int, seconds: float, key: str = TaskKey()) -> None:
 async def block(seconds: float, key: str = TaskKey()) -> None:
     """What a careless `async def` does: meanwhile its loop does not turn."""
     with Witness().running(key, "block"):
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251
 
 
 async def hang(key: str = TaskKey()) -> None:
     with Witness().running(key, "hang"):
-        time.sleep(3600)
+        time.sleep(3600)  # noqa: ASYNC251
 
 
 def poison(how: str, key: str = TaskKey()) -> None:

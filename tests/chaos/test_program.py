@@ -17,7 +17,7 @@ from chaos.drills import DRILLS
         ((), "Missing argument 'DRILL'"),
         (("nothing",), "'nothing' is not one of"),
         (("storm", "--duration", "soon"), "expected a duration such as 30s"),
-        (("storm", "--processes", "0"), "0 is not in the range"),
+        (("storm", "--processes", "0"), "--processes"),
         (("restart-redis", "--url", "redis://127.0.0.1:1"), "leave --url out"),
         (("cut", "--url", "rediss://127.0.0.1:1"), "expected --url to be redis:// or unix://"),
         (("storm", "--gantt", "picture.png"), "ends in .svg or .html"),
