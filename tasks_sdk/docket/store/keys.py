@@ -191,6 +191,11 @@ class Keys:
         place of the one in the code; stays until it is reset."""
         return f"{self.prefix}:maximums"
 
+    def answers(self, request: str) -> str:
+        """string · what a request was answered that must not take place twice (clear, a limit's maximum, dead letters
+        retried or purged, time travel), should it be sent again because the reply was lost; expires after a minute."""
+        return f"{self.prefix}:answers:{request}"
+
     @property
     def limited(self) -> str:
         """set · the tasks that state a limit, as workers say when they enlist; grows only with the code."""

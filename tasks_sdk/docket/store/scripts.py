@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ EXCHANGE = Script(
 RECOVER = Script("recover", arguments=("worker_id",), items=("held",))
 STOPS = Script("stops", items=("entry", "key"))
 CANCEL = Script("cancel", arguments=("key", "reason"))
-CLEAR = Script("clear", arguments=("cursor", "most"))
+CLEAR = Script("clear", arguments=("request", "cursor", "most"))
 ENLIST = Script(
     "enlist",
     arguments=("worker_id", "lease_ms", "host", "process", "slots", "limited_tasks"),
@@ -84,18 +85,18 @@ HAND_OVER = Script(
 )
 EVACUATE = Script("evacuate", arguments=("worker_id",), items=("entry",))
 SWEEP = Script("sweep", arguments=("max_crashes",))
-RETRY_DEAD = Script("retry_dead", arguments=("key",))
-PURGE_DEAD = Script("purge_dead", arguments=("most",), items=("key",))
+RETRY_DEAD = Script("retry_dead", arguments=("request", "key"))
+PURGE_DEAD = Script("purge_dead", arguments=("request", "most"), items=("key",))
 STRIKE = Script(
     "strike",
     arguments=("judged_by", "func", "parameter", "operator", "hold", "value"),
     items=("lifted",),
 )
 STRIKES = Script("strikes")
-MAXIMUM = Script("maximum", arguments=("name", "most"))
+MAXIMUM = Script("maximum", arguments=("request", "name", "most"))
 PROGRESS = Script("progress", arguments=("key", "entry", "verb", "value", "request"))
 OBSERVE = Script("observe", arguments=("key", "observer", "mark"))
-ADVANCE = Script("advance", arguments=("by_us",))
+ADVANCE = Script("advance", arguments=("request", "by_us"))
 FIGURES = Script("figures")
 
 ALL = (
@@ -120,6 +121,11 @@ ALL = (
     ADVANCE,
     FIGURES,
 )
+
+
+def _request() -> str:
+    """Tells one request from others: sent twice because a reply was lost, it takes place once."""
+    return os.urandom(8).hex()
 
 
 def schedule(
@@ -206,7 +212,7 @@ def cancel(keys: Keys, key: str, reason: str = "") -> Call:
 
 def clear(keys: Keys, cursor: str, most: int) -> Call:
     """Replies how many were cancelled and the next cursor (`""`: done). Begin with `d:`."""
-    return Call(CLEAR, keys.stream, [keys.prefix, cursor, most])
+    return Call(CLEAR, keys.stream, [keys.prefix, _request(), cursor, most])
 
 
 def enlist(
@@ -254,17 +260,17 @@ def sweep(keys: Keys, max_crashes: int) -> Call:
 
 def retry_dead(keys: Keys, key: str) -> Call:
     """Replies 1, or 0 if there is no such dead letter or it never was an execution."""
-    return Call(RETRY_DEAD, keys.stream, [keys.prefix, key])
+    return Call(RETRY_DEAD, keys.stream, [keys.prefix, _request(), key])
 
 
 def purge_dead(keys: Keys, dead: Iterable[str] = (), most: int = 1000) -> Call:
     """Forget these dead letters, or the `most` oldest. Replies how many went."""
-    return Call(PURGE_DEAD, keys.stream, [keys.prefix, most, *dead])
+    return Call(PURGE_DEAD, keys.stream, [keys.prefix, _request(), most, *dead])
 
 
 def maximum(keys: Keys, name: str, most: int | None) -> Call:
     """None: what the code says. Replies what was set before."""
-    return Call(MAXIMUM, keys.stream, [keys.prefix, name, "" if most is None else most])
+    return Call(MAXIMUM, keys.stream, [keys.prefix, _request(), name, "" if most is None else most])
 
 
 def progress(keys: Keys, key: str, entry: str, verb: str, value: str | int, request: str) -> Call:
@@ -282,8 +288,8 @@ def observe(keys: Keys, key: str, observer: str, mark: str) -> Call:
 
 
 def advance(keys: Keys, by_us: int) -> Call:
-    """Replies how many executions were moved. Sent twice it would move them twice."""
-    return Call(ADVANCE, keys.stream, [keys.prefix, by_us], repeatable=False)
+    """Replies how many executions were moved."""
+    return Call(ADVANCE, keys.stream, [keys.prefix, _request(), by_us])
 
 
 def figures(keys: Keys) -> Call:

@@ -2,8 +2,10 @@
 -- worker that promotes meanwhile sees them either before or after.
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
-local by_us = tonumber(ARGV[2])
+local request = ARGV[2]
+local by_us = tonumber(ARGV[3])
 --@include "_house"
+--@include "_once"
 
 local function earlier(due)
   return int(math.max(0, tonumber(due) - by_us))
@@ -40,4 +42,4 @@ end
 if #parked > 0 or redis.call("EXISTS", alarms_key) == 1 then
   redis.call("PUBLISH", signals_channel, "due:" .. (earlier(parked[2] or now_us)))
 end
-return #parked / 2
+return answer(#parked / 2)

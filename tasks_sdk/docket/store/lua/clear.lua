@@ -1,9 +1,11 @@
 -- scheduled | queued → cancelled, a batch at a time; running work is left alone
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
-local cursor = ARGV[2]
-local most = tonumber(ARGV[3])
+local request = ARGV[2]
+local cursor = ARGV[3]
+local most = tonumber(ARGV[4])
 --@include "_house"
+--@include "_once"
 --@include "_events"
 --@include "_lines"
 --@include "_cancel"
@@ -83,4 +85,4 @@ if beyond == "" and redis.call("ZCARD", queue_key) + redis.call("SCARD", deferre
   beyond = "s:"
 end
 look_at_lines()
-return { cleared, beyond }
+return answer({ cleared, beyond })

@@ -1,9 +1,11 @@
 -- queued (waiting) → queued (admitted): a limit is given another maximum, or the one in the code again, and lets in whom it can
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
-local name = ARGV[2]
-local most = ARGV[3]
+local request = ARGV[2]
+local name = ARGV[3]
+local most = ARGV[4]
 --@include "_house"
+--@include "_once"
 --@include "_events"
 --@include "_lines"
 --@include "_cancel"
@@ -23,4 +25,4 @@ for _, each in ipairs(redis.call("SMEMBERS", limits_key)) do
 end
 asked_at_once = math.max(asked_at_once, tonumber(most) or 0)
 look_at_lines()
-return before
+return answer(before)

@@ -1,12 +1,14 @@
 -- failed (dead letter) → nothing, a batch at a time
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
-local most = tonumber(ARGV[2])
+local request = ARGV[2]
+local most = tonumber(ARGV[3])
 --@include "_house"
+--@include "_once"
 
 local purged = 0
 local keys = {}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   keys[#keys + 1] = ARGV[i]
 end
 if #keys == 0 then
@@ -19,4 +21,4 @@ for _, key in ipairs(keys) do
     purged = purged + 1
   end
 end
-return purged
+return answer(purged)

@@ -1,8 +1,10 @@
 -- failed (dead letter) → queued, with a clean record
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
-local key = ARGV[2]
+local request = ARGV[2]
+local key = ARGV[3]
 --@include "_house"
+--@include "_once"
 --@include "_events"
 --@include "_lines"
 
@@ -18,4 +20,4 @@ redis.call("HSET", record, "state", "queued", "when_us", now_text, "entry", put_
 if r[5] ~= "0" then
   announce(key, "queued", now_text, "null", "null", "null")
 end
-return 1
+return answer(1)
