@@ -64,7 +64,7 @@ def test_what_lies_at_a_key_is_said_once_more_for_programs():
     said: dict[str, str] = {}
     for attribute, name in names.items():
         value = vars(Keys)[attribute]
-        document = (value.fget if isinstance(value, property) else value).__doc__
+        document = (value.fget if isinstance(value, property) else value).__doc__ or ""
         kind = document.partition(" · ")[0]
         if kind in ("stream", "hash", "set", "zset", "string"):
             said[name] = kind
