@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -260,7 +260,8 @@ async def tells_of_stops(scene: Scene) -> None:
     execution = await scene.docket.get_execution("a")
     assert execution is not None
     async with scene.docket.redis() as redis:
-        entry = (await redis.hget(scene.docket.keys.runs("a"), "entry")).decode()
+        found: Any = await redis.hget(scene.docket.keys.runs("a"), "entry")
+    entry = found.decode()
     await scene.docket.cancel("a")
     call = scripts.stops(scene.docket.keys, [(entry, "a")])
     assert await scene.with_lost(scripts.STOPS, scene.behind.store.ask(call)) == [entry.encode()]
