@@ -35,6 +35,9 @@ Wait = Annotated[
     bool,
     typer.Option("--wait", envvar="DOCKET_WAIT", help="Return when it is done, not when it is accepted."),
 ]
+_UNBOUNDED = 10_000
+"""Columns of a pipe or a file: what is cut cannot be searched for."""
+
 Json = Annotated[bool, typer.Option("--json", envvar="DOCKET_JSON", help="For machines.")]
 
 
@@ -49,7 +52,10 @@ def status(socket: Socket = None, docket: Docket = None, pid: Pid = None, as_jso
 
     from docket_supervisor.table import as_table
 
-    Console().print(as_table(told))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    console.print(as_table(told))
 
 
 def top(

@@ -35,11 +35,11 @@ def headline(status: dict[str, Any]) -> Text:
 def slots(status: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
     for name in ("slot", "pid"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for name in ("gen", "busy", "lag", "memory", "restarts"):
-        table.add_column(name, justify="right")
-    table.add_column("running", overflow="ellipsis", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("running", overflow="fold")  # what does not fit must not be what the others say
     for slot in status["slots"]:
         table.add_row(*_row(slot))
     return table

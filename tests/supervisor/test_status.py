@@ -138,8 +138,8 @@ def test_private_memory_is_ours_alone() -> None:
     assert len(ballast) and private_bytes(99_999_999) is None
 
 
-def printed(what: object) -> str:
-    console = Console(width=160, force_terminal=False)
+def printed(what: object, width: int = 160) -> str:
+    console = Console(width=width, force_terminal=False)
     with console.capture() as captured:
         console.print(what)
     return captured.get()
@@ -152,6 +152,15 @@ def test_the_table_shows_what_an_operator_looks_for(board: Board, settings: Supe
     assert "1+1/5" in shown and "key-1 (ship) " in shown and "4 (SIGSEGV)" in shown and "resting" in shown
     assert "queue: 3 due (oldest 2.5s), 4 scheduled, 5 waiting, 6 dead letters" in shown
     assert "so far: 2 started, 1 completed, 0 failed, 1 redelivered" in shown
+
+
+def test_long_keys_take_no_room_from_the_other_columns(board: Board, settings: SupervisorSettings) -> None:
+    board.writer(3).began(
+        1, "d:1-1", "a key that is longer than a terminal is wide, as generated ones are", "ship", False
+    )
+    shown = printed(as_table(assemble(board, settings)), width=80)
+    for column in ("slot", "pid", "state", "gen", "busy", "lag", "memory", "restarts", "running"):
+        assert column in shown
 
 
 def test_the_oldest_executions_are_named_and_the_others_counted(
