@@ -20,12 +20,18 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LEAST_MEMORY = 1 << 20
 
 
+_LARGEST = 2.0**63
+
+
 def parse_size(text: str) -> int:
     """`160M` in bytes; K, M and G are binary. ValueError if it is no size."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)\s*", text, re.IGNORECASE)
     if match is None:
         raise ValueError(f"expected a size such as 160M or 1G, got {text!r}")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    size = float(match[1]) * _UNITS[match[2].upper()]
+    if size > _LARGEST:
+        raise ValueError(f"expected a size that a machine can have, got {text!r:.100}")
+    return int(size)
 
 
 def describe_size(size: int) -> str:

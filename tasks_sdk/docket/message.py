@@ -43,7 +43,7 @@ def name_of(worker_id: str) -> str:
     return worker_id.rpartition("/")[0] or worker_id
 
 
-def _number(raw: bytes | None, otherwise: int = 0) -> int:
+def number_in(raw: bytes | None, otherwise: int = 0) -> int:
     """Whoever can write to Redis can write nonsense: a record set aside for it must still be readable."""
     try:
         return otherwise if raw is None else int(raw)
@@ -104,16 +104,16 @@ def parse_record(key: str, reply: Sequence[bytes | None]) -> Record | None:
         function=function.decode(errors="replace"),
         body=body,
         when=_moment(values["when_us"]) or clock.from_us(0),
-        generation=_number(values["generation"]),
-        attempt=_number(values["attempt"], 1),
+        generation=number_in(values["generation"]),
+        attempt=number_in(values["attempt"], 1),
         worker_id=_text(values["worker"]),
         started_at=_moment(values["started_us"]),
         completed_at=_moment(values["completed_us"]),
         error=_text(values["error"]),
-        ttl_ms=_number(values["ttl_ms"]),
+        ttl_ms=number_in(values["ttl_ms"]),
         result=_text(values["result"]),
-        redelivered=_number(values["redelivered"]),
-        crashes=_number(values["crashes"]),
+        redelivered=number_in(values["redelivered"]),
+        crashes=number_in(values["crashes"]),
         dead=values["dead"] is not None,
         deferred=values["deferred"] is not None,
         entry=_text(values["entry"]),
@@ -149,12 +149,12 @@ def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
             reply[i + 1].decode(errors="surrogateescape"),
             reply[i + 2].decode(errors="replace") if reply[i + 2] else "",
             reply[i + 3] or b"",
-            _number(reply[i + 4]),
-            _number(reply[i + 5], 1),
-            _number(reply[i + 6]),
-            _number(reply[i + 7]),
-            _number(reply[i + 8]),
-            _number(reply[i + 9]),
+            number_in(reply[i + 4]),
+            number_in(reply[i + 5], 1),
+            number_in(reply[i + 6]),
+            number_in(reply[i + 7]),
+            number_in(reply[i + 8]),
+            number_in(reply[i + 9]),
             _text(reply[i + 10]),
             reply[i + 11],
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from docket.message import number_in
 from docket.payload import encodable
 from docket.store import scripts
 from docket.store.requests import Commands, Operation
@@ -25,13 +26,22 @@ class Known:
 
 
 def parse(reply: Sequence[bytes | None]) -> Known:
+    """What is no progress counts as none reported: whoever can write to Redis can write nonsense."""
     current, total, message, updated_at = reply
     return Known(
-        0 if current is None else int(current),
-        100 if total is None else int(total),
+        number_in(current),
+        number_in(total, 100),
         None if message is None else message.decode(errors="replace"),
-        None if updated_at is None else datetime.fromisoformat(updated_at.decode()),
+        _moment(updated_at),
     )
+
+
+def _moment(raw: bytes | None) -> datetime | None:
+    try:
+        found = None if raw is None else datetime.fromisoformat(raw.decode())
+    except ValueError:
+        return None
+    return None if found is None or found.tzinfo is None else found
 
 
 class ProgressView:

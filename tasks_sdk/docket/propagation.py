@@ -42,5 +42,5 @@ def unpacked(header: bytes) -> dict[bytes, bytes]:
     try:
         texts: Any = json.loads(header) if header else {}
         return {str(key).encode(): str(value).encode() for key, value in texts.items()}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}

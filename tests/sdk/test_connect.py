@@ -17,6 +17,8 @@ from docket.store.connect import check, hide_password
         ("redis://user:pass@[::1]:6379/15?socket_timeout=5", "redis"),
         ("rediss://host", "rediss"),
         ("unix:///tmp/redis.sock?db=2", "unix"),
+        ("unix:///tmp/a@b.sock", "unix"),
+        ("redis://host:1/0?client_name=me@home", "redis"),
         ("memory://name", "memory"),
         ("embedded:///var/lib/docket", "embedded"),
     ],
@@ -59,6 +61,13 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str):
 )
 def test_no_url_shows_its_password(url: str):
     assert "secret" not in hide_password(url)
+
+
+@pytest.mark.parametrize("character", "/?#")
+def test_a_password_that_breaks_the_url_is_not_taken_for_a_port_and_shown(character: str):
+    with pytest.raises(BadURL, match="in a password write / as %2F") as caught:
+        check(f"redis://user:hunter{character}two@host:6379/0")
+    assert "hunter" not in str(caught.value) and "two" not in str(caught.value)
 
 
 def test_settings_come_from_the_environment_or_are_the_defaults():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -59,6 +60,7 @@ def check(url: str) -> str:
     """The URL's scheme, or BadURL with a sentence. Nothing is opened."""
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadURL(f"expected a URL as text, got {url!r}")
+    _refuse_a_password_that_breaks_the_url(url)
     if topology.is_cluster(url) or topology.is_sentinel(url):
         return _check_many(url)
     try:
@@ -88,6 +90,20 @@ def check(url: str) -> str:
     return parts.scheme
 
 
+def _refuse_a_password_that_breaks_the_url(url: str) -> None:
+    """Else its parts would be taken for host, port and database, and shown in sentences about these."""
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" not in rest or "@" in authority or scheme in ("unix", *OWN_SCHEMES):
+        return
+    port = "" if authority.endswith("]") else authority.partition(":")[2]
+    if "@" not in rest.partition("?")[0] and (not port or port.isdecimal()):
+        return  # it belongs to an option
+    raise BadURL(
+        f"cannot read the Redis URL {hide_password(url)!r}: in a password write / as %2F, ? as %3F, # as %23"
+    )
+
+
 def _check_many(url: str) -> str:
     try:
         read = topology.read(url)
@@ -105,16 +121,19 @@ def _pool_options(read: topology.Topology) -> dict[str, Any]:
     return pool.connection_kwargs
 
 
+_PASSWORD = "password"
+
+
 def hide_password(url: str) -> str:
-    """The URL as it may be printed."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    if "@" in authority:
-        authority = "***@" + authority.rpartition("@")[2]
-    elif "@" in rest:
-        return f"{scheme}{separator}***@{rest.rpartition('@')[2]}"
-    address, question, query = f"{authority}{slash}{path}".partition("?")
-    return f"{scheme}{separator}{address}{question}{'***' if 'password' in query else query}"
+    """The URL as it may be printed. What can hold a secret is left out, even of what is no URL at all."""
+    scheme, separator, rest = url.rpartition("://") if "://" not in url else url.partition("://")
+    # A password may hold anything, a slash or a question mark too: the last @ ends it.
+    before, at, after = rest.rpartition("@")
+    if at and _PASSWORD in unquote(before).lower():
+        return f"{scheme}{separator}***"
+    address, question, query = after.partition("?")
+    hidden = "***" if _PASSWORD in unquote(query).lower() else query
+    return f"{scheme}{separator}{'***@' if at else ''}{address}{question}{hidden}"
 
 
 def refuse_two_credentials(url: str, provider: redis.CredentialProvider | None) -> None:
