@@ -9,7 +9,6 @@ local rank = { h = 0, l = 2 }
 local ranks = 2 ^ 45
 
 local maximums
-local put_off = 0
 
 -- Read once per script, and only if there is a limit: whoever set another maximum did so for everybody at once.
 local function most_of(limit)
@@ -166,7 +165,6 @@ end
 
 local function wait_for(key, item, limit)
   local kind, name = limit[1], limit[2]
-  put_off = put_off + 1
   redis.call("ZADD", waiting_lines[kind] .. name, int(item.place), key)
   if kind == "c" then
     redis.call("SADD", limits_key, name)
@@ -178,7 +176,6 @@ local function wait_for(key, item, limit)
 end
 
 local function wait_until(key, due)
-  put_off = put_off + 1
   redis.call("HDEL", runs .. key, "entry", "worker", "started_us")
   redis.call("HSET", runs .. key, "state", "scheduled", "when_us", int(due))
   redis.call("ZADD", queue_key, int(due), key)

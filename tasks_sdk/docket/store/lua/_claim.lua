@@ -131,20 +131,21 @@ local function read_group(lane, most, from)
 end
 
 local most_read = 300
+local claim_width = 12
 local taken = {}
 
--- → how many slots are used up. What a limit does not admit leaves the line and frees no slot, so more is read; but only
+-- → how many slots are used up. What a limit does not admit, and what is no entry of ours, uses none, so more is read; but only
 -- so much at a time, because Redis serves nobody else meanwhile.
 local function claim_new(lane, most)
   local used, read = 0, 0
   while used < most and read < most_read do
-    local wanted, before = math.min(most - used, most_read - read), put_off
+    local wanted, before = math.min(most - used, most_read - read), #claimed
     local entries = read_group(lane, wanted, ">")
     for _, item in ipairs(entries) do
       claim(lane .. ":" .. item[1], key_of(item[2]))
     end
     read = read + #entries
-    used = used + #entries - (put_off - before)
+    used = used + (#claimed - before) / claim_width
     taken[lane] = (taken[lane] or 0) + #entries
     if #entries < wanted then
       break
