@@ -17,6 +17,9 @@ SETTLING = 1.5
 """Seconds of a working service from the end of a body until its outcome is surely in Redis: a worker that dies within
 them may have to run it again. Later than that a kill explains nothing."""
 
+LAPSING = ("freeze", "long pause of Redis", "failover of Redis")
+"""What runs through one of these for long may have been given to somebody else."""
+
 EARLY = 0.05
 """Seconds that witnesses may differ in what time it is."""
 
@@ -199,7 +202,7 @@ def _end(run: Run, incidents: Iterable[Incident]) -> float:
     ends = run.ended_at if run.ended else float("inf")
     for each in incidents:
         if each.concerns(run.pid) and run.began_at <= each.over and each.at <= ends:
-            lapsed = each.what in ("freeze", "long pause of Redis") and each.over - each.at > 1.5 * LEASE
+            lapsed = each.what in LAPSING and each.over - each.at > 1.5 * LEASE
             if not run.ended or lapsed:
                 ends = min(ends, max(each.at, run.began_at))
     return ends

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from chaos.deeds import to_processes, to_redis, to_work
+from chaos.fleets import RedisCluster, Watched
 from chaos.patience import DRAIN, HANG_TIMEOUT, LEASE, PLACES
 from chaos.skew import VARIABLE
 from chaos.stage import Stage
@@ -32,6 +35,8 @@ class Drill:
     """How often what is killed may have been to blame; where nothing is, nobody is to become a dead letter."""
     options: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    fleet: Callable[[Path], RedisCluster | Watched] | None = None
+    """Several redis-servers that belong together, made in a folder."""
     own_server: bool = False
     """It needs a Redis that it may end; with a Redis of the operator's own these deeds are left out or the drill is."""
     proxied: bool = False
@@ -129,6 +134,22 @@ _ALL = (
         pause=(3.0, 5.0),
     ),
     Drill(
+        "fail-over",
+        "The master dies or stands still, and a Sentinel makes its replica the master.",
+        {to_redis.fail_over: 1},
+        pause=(5.0, 6.0),
+        own_server=True,
+        fleet=Watched,
+    ),
+    Drill(
+        "lose-a-node",
+        "The node of a cluster that the docket lives on dies or stands still, and its replica takes over.",
+        {to_redis.fail_over: 1},
+        pause=(5.0, 6.0),
+        own_server=True,
+        fleet=partial(RedisCluster, replicas=1),
+    ),
+    Drill(
         "cut",
         "The connections of a worker break, and replies to what Redis has done are lost: nothing runs twice.",
         {to_redis.cut: 2, to_redis.lose_a_reply: 2},
@@ -169,7 +190,7 @@ _ALL = (
     ),
     Drill(
         "storm",
-        "All of it at once (but for loops that hang for ever, since frozen workers are to wake up).",
+        "All of it at once, but for a Sentinel, a cluster, and loops that hang for ever (frozen workers are to wake up).",
         STORM,
         pause=(0.2, 1.8),
         seconds=60.0,

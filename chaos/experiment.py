@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from chaos.checker import Verdict, check, check_counters
 from chaos.drills import Drill
 from chaos.figures import Figures, measure
+from chaos.fleets import RedisCluster
 from chaos.incidents import Incident
 from chaos.leftovers import leftovers
 from chaos.load import Load
@@ -24,6 +25,7 @@ from chaos.stage import Stage
 from chaos.witness import Run, seen
 from chaos.workload import LIMITS
 from docket import clock
+from docket.errors import ConnectionFailed
 from docket.sync import Docket
 
 DOCKET = "chaos"
@@ -72,13 +74,21 @@ def carry_out(
     """`url`: a Redis of the operator's, whose docket `chaos` is cleared; None: one of our own. `timed`: figures that
     are not held are problems. Raises Broken if there can be no verdict."""
     with ExitStack() as stack:
-        server = None
-        if url is None:
+        server = fleet = None
+        name = DOCKET
+        if drill.fleet is not None:
+            fleet = drill.fleet(folder)
+            stack.callback(fleet.stop)
+            fleet.start()
+            url = fleet.url
+            if isinstance(fleet, RedisCluster):
+                name = fleet.name_on(fleet.first_master, DOCKET)
+        elif url is None:
             server = RedisServer(folder)
             stack.callback(server.stop)
             server.start()
         address = url or cast(RedisServer, server).url
-        docket = stack.enter_context(Docket(DOCKET, address))
+        docket = stack.enter_context(Docket(name, address))
         docket.clear()
         docket.purge_dead()
         proxy = stack.enter_context(TCPProxy(address)) if drill.proxied else None
@@ -87,6 +97,7 @@ def carry_out(
             *(dict(drill.variables), Load(docket, seed), seed),
             server=server,
             proxy=proxy,
+            fleet=fleet,
         )
         stack.callback(stage.incidents.save, folder / "incidents")
         stack.callback(stage.close)
@@ -113,10 +124,15 @@ def _break_things(stage: Stage, mischief: Mischief, seconds: float, tell: Tell) 
 
 def _wait_for_the_end(stage: Stage) -> list[tuple[str, str]]:
     give_up_at = clock.monotonic() + SETTLED_WITHIN
-    while (left := stage.load.unfinished()) and clock.monotonic() < give_up_at:
+    while True:
+        try:
+            left = stage.load.unfinished()
+        except ConnectionFailed:  # the last thing that was done was done to Redis
+            left = [("Redis", "away")]
+        if not left or clock.monotonic() > give_up_at:
+            return left
         stage.turn()
         time.sleep(4 * TURN)
-    return left
 
 
 def _judge(
@@ -165,7 +181,7 @@ def _left_in_redis(docket: Docket) -> list[str]:
     docket.purge_dead()
     with docket.redis() as client:
         keys = docket.keys
-        found = [f"{line} is left in Redis" for line in leftovers(client, DOCKET)]
+        found = [f"{line} is left in Redis" for line in leftovers(client, docket.name)]
         for stream in (keys.stream, keys.high, keys.low, keys.redelivered, keys.suspects):
             length = cast(int, client.execute_command("XLEN", stream))
             if length:

@@ -15,11 +15,12 @@ ALL = 0
 DEADLY = frozenset(
     {
         *("kill", "terminate", "freeze", "roll", "shrink"),
-        *("kill the supervisor", "terminate the service", "long pause of Redis"),
+        *("kill the supervisor", "terminate the service", "long pause of Redis", "failover of Redis"),
         *("poison", "hang", "out of memory", "over its memory limit"),
     }
 )
-"""What can end a run before it is settled. A freeze, because a worker that is silent for too long loses its lease."""
+"""What can end a run before it is settled. A freeze, because a worker that is silent for too long loses its lease; a
+failover, because the last moments of a master are not on its replica."""
 
 GRACEFUL = frozenset(
     {
@@ -32,6 +33,7 @@ GRACEFUL = frozenset(
 AWAY = frozenset(
     {
         *("restart of Redis", "kill of Redis", "pause of Redis", "long pause of Redis", "Redis is full"),
+        "failover of Redis",
         *("kill the supervisor", "terminate the service", "quiet", "settled in", "blocked loop"),
     }
 )

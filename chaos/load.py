@@ -55,6 +55,8 @@ class Load(threading.Thread):
         self._extra: deque[tuple[str, tuple[Any, ...]]] = deque()
         self._versions: dict[str, int] = {}
         self._done = False
+        self.between_requests = threading.Lock()
+        """Whoever holds it knows that nothing is being asked for."""
         for task in tasks:
             docket.register(task)
 
@@ -64,9 +66,10 @@ class Load(threading.Thread):
 
     def run(self) -> None:
         while not self._stopping.wait(PAUSE):
-            self._add()
-            if self._dice.random() < 0.5:
-                self._replace()
+            with self.between_requests:
+                self._add()
+                if self._dice.random() < 0.5:
+                    self._replace()
         self._add(BATCH // 4)  # what was asked for meanwhile, and a sign that all goes on
         self._done = True
 

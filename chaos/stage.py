@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from chaos.fleets import RedisCluster, Watched
 from chaos.incidents import ALL, Incident, Incidents
 from chaos.load import Load
 from chaos.patience import BOOTED_BY, LEFT_BY, SETTLED_IN
@@ -34,9 +35,11 @@ class Stage:
         *,
         server: RedisServer | None = None,
         proxy: TCPProxy | None = None,
+        fleet: RedisCluster | Watched | None = None,
     ) -> None:
-        """`url`: how the service reaches Redis. `server`: only if Redis is our own."""
+        """`url`: how the service reaches Redis. `server`: only if Redis is our own; `fleet`: if it is several."""
         self.docket, self.load, self.server, self.proxy = docket, load, server, proxy
+        self.fleet = fleet
         self.dice = random.Random(seed)
         self.incidents = Incidents()
         self.frozen: set[int] = set()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from chaos.fleets import RedisCluster, Watched
 from chaos.leftovers import leftovers, remove
-from tests.redis_fleets import RedisCluster, Watched
 from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import cast
 import psutil
 import redis
 
+from chaos.fleets import ask
 from chaos.incidents import ALL
 from chaos.patience import LEASE
 from chaos.stage import Stage
@@ -85,6 +86,29 @@ def fill(stage: Stage) -> None:
     stage.later(seconds, give_back)
     _ask(stage, "CONFIG", "SET", "maxmemory-policy", "noeviction")
     _ask(stage, "CONFIG", "SET", "maxmemory", 1)
+
+
+FAILED_OVER_BY = 10.0
+"""Seconds until a replica is the master and everybody has found it."""
+
+
+def fail_over(stage: Stage) -> None:
+    """The master dies or stands still, once, since there is one replica. What the load was promised is on the replica
+    before; what workers settle meanwhile may not be."""
+    fleet = stage.fleet
+    if fleet is None or any(each.what == "failover of Redis" for each in stage.incidents):
+        return
+    master = fleet.first_master
+    with stage.load.between_requests:
+        ask(master, "WAIT", 1, 2000)
+        how = stage.dice.choice(("kill", "pause"))
+        until = clock.monotonic() + FAILED_OVER_BY
+        stage.incidents.happened("failover of Redis", ALL, how, until=until)
+        if how == "kill":
+            master.kill()
+        else:
+            master.pause()
+            stage.later(FAILED_OVER_BY, master.resume)  # it finds out that it is a replica now
 
 
 def cut(stage: Stage) -> None:

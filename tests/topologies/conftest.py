@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_fleets import RedisCluster, Watched
+from chaos.fleets import RedisCluster, Watched
 
 
 @pytest.fixture(scope="session")

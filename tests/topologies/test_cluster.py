@@ -12,12 +12,12 @@ import pytest
 from redis.crc import key_slot
 from typer.testing import CliRunner
 
+from chaos.fleets import RedisCluster, ask, free_port, wait_until
 from docket import ConnectionFailed, Docket, Progress
 from docket import sync as blocking
 from docket.cli.program import app
 from docket.dependencies import ConcurrencyLimit, Perpetual
 from docket.store.ledger import open_ledger
-from tests.redis_fleets import RedisCluster, ask, free_port, wait_until
 from tests.redis_server import RedisServer
 from tests.runtime.support import running, until, work_off
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import redis
 
+from chaos.fleets import Watched, ask, free_port, wait_until
 from docket import AuthenticationFailed, ConnectionFailed, Docket
 from docket import sync as blocking
-from tests.redis_fleets import Watched, ask, free_port, wait_until
 from tests.runtime.support import running, until, work_off
 
 WITHIN = timedelta(seconds=20)

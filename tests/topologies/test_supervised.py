@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from chaos.fleets import RedisCluster, Watched, ask, wait_until
 from docket import ConnectionFailed
 from docket.sync import Docket
 from tests.processes.evidence import tasks, wait_for
 from tests.processes.fleet import Evidence, Supervisor, eventually
-from tests.redis_fleets import RedisCluster, Watched, ask, wait_until
 from tests.redis_server import RedisServer
 
 

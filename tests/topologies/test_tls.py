@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import redis
 
+from chaos.fleets import SLOTS, ask, free_port, wait_until
 from docket import ConnectionFailed, Docket
 from docket import sync as blocking
 from docket.store.servers import find_redis_server
-from tests.redis_fleets import SLOTS, ask, free_port, wait_until
 from tests.redis_server import RedisServer
 from tests.runtime.support import work_off
 

@@ -12,22 +12,23 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
+from chaos.server import RedisServer
+from docket import clock
 from docket.store.servers import find_redis_server
-from tests.redis_server import RedisServer
 
 SLOTS = 16384
 _PATIENCE = 30.0
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    give_up_at = time.monotonic() + _PATIENCE
+    give_up_at = clock.monotonic() + _PATIENCE
     while True:
         try:
             if condition():
                 return
         except (redis.RedisError, OSError) as error:
             what = f"{what} ({error})"
-        if time.monotonic() > give_up_at:
+        if clock.monotonic() > give_up_at:
             raise RuntimeError(f"waited in vain: {what[:500]}")
         time.sleep(0.02)
 
@@ -71,6 +72,11 @@ class RedisCluster:
             more += ["--cluster-replica-validity-factor", "0"]
             self.nodes.append(RedisServer(folder / str(number), port=free_port(), more=more))
         self.masters, self.replicas = self.nodes[:masters], self.nodes[masters:]
+
+    @property
+    def first_master(self) -> RedisServer:
+        """The one that has a replica, if any has."""
+        return self.masters[0]
 
     @property
     def url(self) -> str:
@@ -141,6 +147,10 @@ class Watched:
         self.master, self.replica = self.servers
         self.port = free_port()
         self.sentinel: subprocess.Popen[bytes] | None = None
+
+    @property
+    def first_master(self) -> RedisServer:
+        return self.master
 
     @property
     def url(self) -> str:
