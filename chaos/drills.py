@@ -190,7 +190,7 @@ _ALL = (
     ),
     Drill(
         "storm",
-        "All of it at once, but for a Sentinel, a cluster, and loops that hang for ever (frozen workers are to wake up).",
+        "All of it at once, but for a Sentinel, a cluster, and loops that hang for ever (the frozen are to wake up).",
         STORM,
         pause=(0.2, 1.8),
         seconds=60.0,

@@ -1,6 +1,7 @@
 -- queued → running: an entry that was delivered to this worker becomes its claim. Needs: _house, _events, _lines,
 -- _admission; worker_id, worker_name. A claim is a row of twelve in `claimed`, as docket/message.py reads it.
 local claimed = {}
+local claims = 0
 
 -- What this script itself has just promoted, by entry: its record was read then, and is written once, as what it will be.
 local fresh = {}
@@ -28,6 +29,7 @@ end
 -- its limits are not known; nothing if there are none.
 local function add_claim(entry, key, r, admission)
   local n = #claimed
+  claims = claims + 1
   claimed[n + 1] = entry
   claimed[n + 2] = key
   for i = 3, 10 do
@@ -131,7 +133,6 @@ local function read_group(lane, most, from)
 end
 
 local most_read = 300
-local claim_width = 12
 local taken = {}
 
 -- → how many slots are used up. What a limit does not admit, and what is no entry of ours, uses none, so more is read; but only
@@ -139,13 +140,13 @@ local taken = {}
 local function claim_new(lane, most)
   local used, read = 0, 0
   while used < most and read < most_read do
-    local wanted, before = math.min(most - used, most_read - read), #claimed
+    local wanted, before = math.min(most - used, most_read - read), claims
     local entries = read_group(lane, wanted, ">")
     for _, item in ipairs(entries) do
       claim(lane .. ":" .. item[1], key_of(item[2]))
     end
     read = read + #entries
-    used = used + (#claimed - before) / claim_width
+    used = used + claims - before
     taken[lane] = (taken[lane] or 0) + #entries
     if #entries < wanted then
       break
