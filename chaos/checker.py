@@ -17,6 +17,9 @@ SETTLING = 1.5
 """Seconds of a working service from the end of a body until its outcome is surely in Redis: a worker that dies within
 them may have to run it again. Later than that a kill explains nothing."""
 
+LONGEST_BLOCK = 8.0
+"""Seconds that a loop may have been blocked when its process died of something else."""
+
 LAPSING = ("freeze", "long pause of Redis", "failover of Redis")
 """What runs through one of these for long may have been given to somebody else."""
 
@@ -152,7 +155,13 @@ def deaths_by_work(runs: Iterable[Run]) -> list[Incident]:
             )
         elif run.task == "block":
             found.append(
-                Incident("blocked loop", run.pid, run.began_at, run.ended_at or run.began_at, run.key)
+                Incident(
+                    "blocked loop",
+                    run.pid,
+                    run.began_at,
+                    run.ended_at or run.began_at + LONGEST_BLOCK,
+                    run.key,
+                )
             )
     return found
 
