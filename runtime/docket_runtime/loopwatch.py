@@ -44,6 +44,7 @@ class LoopWatch:
         self._loop_thread = threading.get_ident()
         self._blocked: _Blocked | None = None
         self._told_at = 0.0
+        self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="docket loop watch", daemon=True)
 
@@ -56,11 +57,14 @@ class LoopWatch:
             self._thread.join(timeout=1)
 
     def turned(self) -> None:
-        before, self._turned_at = self._turned_at, clock.monotonic()
-        blocked, self._blocked = self._blocked, None
-        if blocked is None or blocked.turned_at != before:
-            return
-        seconds = self._turned_at - blocked.since
+        with self._lock:
+            before, self._turned_at = self._turned_at, clock.monotonic()
+            blocked, self._blocked = self._blocked, None
+        if blocked is not None and blocked.turned_at == before:
+            self._tell(blocked, self._turned_at)
+
+    def _tell(self, blocked: _Blocked, until: float) -> None:
+        seconds = until - blocked.since
         if seconds >= TOLERATED:
             _LOG.warning("%s", _told(blocked, f"blocked the loop for {seconds:.1f} s"))
 
@@ -71,11 +75,20 @@ class LoopWatch:
             if silent < TOLERATED:
                 continue
             if self._blocked is None or self._blocked.turned_at != turned_at:
-                self._blocked = self._look(turned_at)
+                self._note(turned_at, self._look(turned_at))
             elif silent >= _LONG and self._told_at != turned_at and self._alone():
                 self._told_at = turned_at
                 so_far = f"has been blocking the loop for {silent:.0f} s"
                 _LOG.warning("%s; leases are renewed all the same", _told(self._blocked, so_far))
+
+    def _note(self, turned_at: float, blocked: _Blocked | None) -> None:
+        """Kept for when the loop turns again, unless it has done so while somebody looked: then it is told here."""
+        with self._lock:
+            turned_again = self._turned_at if self._turned_at != turned_at else None
+            if turned_again is None:
+                self._blocked = blocked
+        if turned_again is not None and blocked is not None:
+            self._tell(blocked, turned_again)
 
     def _look(self, turned_at: float) -> _Blocked | None:
         frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented, underscore and all

@@ -28,6 +28,7 @@ KINDS = {
     "worker": "hash",
     "tasks": "set",
     "known": "set",
+    "answers": "string",
     "timekeeper": "string",
     "strikes": "stream",
     "held": "zset",
