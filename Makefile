@@ -27,7 +27,7 @@ demo: .venv/ready-test
 	.venv/bin/python examples/demo.py
 
 test: .venv/ready-test
-	.venv/bin/python -m pytest $(TESTS)
+	$(if $(TESTS),.venv/bin/python -m pytest $(TESTS),.ci/test-halves .venv/bin/python)
 
 lint: .venv/ready-dev
 	.venv/bin/ruff check $(SOURCES)

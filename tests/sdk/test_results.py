@@ -116,7 +116,7 @@ async def test_an_exception_that_cannot_be_rebuilt_says_what_it_was(docket: Dock
         float("inf"),
         b"\0" * 10,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 async def test_a_result_comes_back_as_it_was(docket: Docket, value: Any):
     async def returns() -> Any:
