@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from docket import admission
 from docket.admission import Refusal
-from docket.dependencies.limits import Limit
+from docket.dependencies.limits import Limit, Row
 from docket.execution import Execution
 from docket.message import Claimed
 from docket.registry import Task
@@ -30,17 +30,17 @@ class Admitted:
     names: dict[str, str]
 
 
-async def in_words(limits: tuple[Limit, ...], task: Task, execution: Execution) -> str:
-    """What the limits are called for this execution. Raises whatever the user's own strategy raises."""
+async def named(limits: tuple[Limit, ...], task: Task, execution: Execution) -> list[Row]:
+    """The limits as they are called for this execution. Raises whatever the user's own strategy raises."""
     if limits == task.limits:
         known = admission.known_to_the_caller(task, execution.args, execution.kwargs)
         if known:
             return known
-    rows: list[Any] = []
+    rows: list[Row] = []
     for limit in limits:
         group: Any = limit.statement.strategy_at(limit.annotated).get_key(execution)
         rows.append(limit.row(await group if inspect.isawaitable(group) else group))
-    return admission.in_words(rows)
+    return rows
 
 
 class Gate:
@@ -50,17 +50,19 @@ class Gate:
         self._ask = ask
         self._asking: dict[str, asyncio.Future[int]] = {}
 
-    async def admit(self, claimed: Claimed, words: str, limits: tuple[Limit, ...]) -> Admitted | Refusal:
+    async def admit(
+        self, claimed: Claimed, rows: Sequence[Row], limits: tuple[Limit, ...]
+    ) -> Admitted | Refusal:
         """Raises Waits if it is not to begin now."""
+        words = admission.in_words(rows)
         # Whoever added it may have been of an older version: what counts is what this worker's code says.
         if claimed.admission != "=" + words:
             verdict = self._refusal_in(claimed.admission, words) or await self._verdict(claimed, words)
             if verdict >= _FIRST_REFUSAL:
-                return Refusal(words, verdict - _FIRST_REFUSAL)
+                return Refusal(rows[verdict - _FIRST_REFUSAL - 1])
             if verdict != _ADMITTED:
                 raise Waits
-        names = admission.names_in(words)
-        return Admitted({limit.parameter: name for limit, name in zip(limits, names, strict=True)})
+        return Admitted({limit.parameter: str(row[1]) for limit, row in zip(limits, rows, strict=True)})
 
     def _refusal_in(self, answer: str | None, words: str) -> int:
         """The claim may have been refused already, by exactly these limits; else 0."""

@@ -20,7 +20,7 @@ from docket.message import Claimed
 from docket.registry import Task
 from docket.strikelist import Strike
 from docket_runtime import outcomes, places, resolution, telemetry
-from docket_runtime.admission import in_words
+from docket_runtime.admission import named
 from docket_runtime.ambient import context_of
 from docket_runtime.claims import Flight
 from docket_runtime.keeping import keep
@@ -137,12 +137,12 @@ class Executor:
         """None: it may begin. Raises Waits if it stands in line."""
         claimed, execution = flight.claimed, opening.execution
         try:
-            words = await in_words(limits, opening.task, execution)
+            rows = await named(limits, opening.task, execution)
         except Exception as error:
             resolution.take_intentions(opening)
             return self._failed(flight, opening, error)
         try:
-            answer = await self._worker.gate.admit(claimed, words, limits)
+            answer = await self._worker.gate.admit(claimed, rows, limits)
         except asyncio.CancelledError:
             self._worker.exchange.expect_refusal(claimed.entry)
             if flight.interrupted:

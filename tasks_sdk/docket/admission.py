@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from docket.dependencies.limits import Row
 from docket.dependencies.strategies import ArgumentStrategy
 from docket.registry import Task
-
-NONE = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,40 +20,35 @@ class _Call:
     parameters: Mapping[str, Any]
 
 
-def in_words(rows: Sequence[Sequence[str | int]]) -> str:
-    return json.dumps(rows, separators=(",", ":")) if rows else NONE
+def in_words(rows: Sequence[Row]) -> str:
+    return json.dumps(rows, separators=(",", ":"))
 
 
-def names_in(words: str) -> list[str]:
-    """The names of the limits, in the order in which they are stated."""
-    return [row[1] for row in json.loads(words)]
-
-
-def known_to_the_caller(task: Task | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The limits of a call, if they follow from its arguments; else empty, and its worker will say.
+def known_to_the_caller(task: Task | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Row]:
+    """The limits of a call, if they follow from its arguments; else none, and its worker will say.
 
     It spares a round trip, and what only has to wait never passes through a worker.
     """
     if task is None or not task.limits:
-        return ""
+        return []
     try:
         call = _Call(task.name, task.arguments(args, kwargs))
-        rows: list[Sequence[str | int]] = []
+        rows: list[Row] = []
         for limit in task.limits:
             strategy = limit.statement.strategy_at(limit.annotated)
             if not isinstance(strategy, ArgumentStrategy):
-                return ""
+                return []
             rows.append(limit.row(strategy.group(call)))
-        return in_words(rows)
+        return rows
     except Exception:
-        return ""  # a __str__ that fails, for one: its worker fails the execution by it, with the whole traceback
+        return []  # a __str__ that fails, for one: its worker fails the execution by it, with the whole traceback
 
 
 class Refusal:
     """A limit that does not admit an execution, and will not by waiting."""
 
-    def __init__(self, words: str, number: int) -> None:
-        self.row: list[Any] = json.loads(words)[number - 1]
+    def __init__(self, row: Row) -> None:
+        self.row: list[Any] = list(row)
 
     @property
     def skips(self) -> bool:

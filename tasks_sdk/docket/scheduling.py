@@ -109,9 +109,7 @@ def schedule(
                         ttl_ms,
                         inside[1] if inside is not None and inside[0] == call.key else "",
                         random.getrandbits(31),
-                        admission.known_to_the_caller(
-                            registry.get(call.function_name), call.args, call.kwargs
-                        ),
+                        _limits_of(registry, call),
                         lane_of(call.priority),
                     )
                     for (call, body), strike in zip(batch, struck, strict=True)
@@ -125,6 +123,11 @@ def schedule(
         scheduled = iter(replies)
         outcomes += [_parse(next(scheduled)) if strike is None else _refused(strike) for strike in struck]
     return outcomes
+
+
+def _limits_of(registry: Registry, call: TaskCall) -> str:
+    known = admission.known_to_the_caller(registry.get(call.function_name), call.args, call.kwargs)
+    return admission.in_words(known) if known else ""
 
 
 def _refused_by(rules: StrikeList, judged_by: Rules, registry: Registry, call: TaskCall) -> Strike | None:

@@ -203,18 +203,19 @@ local function make_room(limit)
   end
 end
 
-local function first_replacing(wanted)
-  for i, limit in ipairs(wanted) do
+local function replaces(wanted)
+  for _, limit in ipairs(wanted) do
     if limit[1] == "c" and limit[4] == "replace" then
-      return i
+      return true
     end
   end
+  return false
 end
 
 local function item_of(text, generation, ticket, priority, passed)
   local wanted = cjson.decode(text)
   return { text = text, wanted = wanted, generation = generation, passed = passed,
-    place = place_of(ticket or generation, priority, first_replacing(wanted)) }
+    place = place_of(ticket or generation, priority, replaces(wanted)) }
 end
 
 -- → true: it holds all its permits. false: it waits, and `entry` has no meaning any more. A number: the limit that refuses
@@ -252,7 +253,7 @@ local function admit(key, entry, text, generation, priority)
   return false
 end
 
--- A call that would only be claimed to be put in a line goes there directly. → the line
+-- A call that would only be claimed to be put in a line goes there directly. → whether it waits
 local function line_for(key, text, generation, priority)
   local item = item_of(text, generation, nil, priority)
   for _, limit in ipairs(item.wanted) do
@@ -281,10 +282,9 @@ local function line_up_again(key, text, generation, priority)
 end
 
 -- → false: nobody of this line can be admitted now; 0: it was admitted; 1: it was sent elsewhere
-local function ask_first(_, key, own)
+local function ask_first(key, own, line)
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "waiting", "limits", "generation", "ticket", "priority", "passed", "crashes")
-  local line = waiting_lines[string.sub(own, 1, 1)] .. string.sub(own, 3)
   if r[1] ~= "queued" or r[2] ~= own or not r[3] then
     redis.call("ZREM", line, key)
     return 1
@@ -324,7 +324,7 @@ local function look_at_line(kind, name)
     if not key then
       break
     end
-    local done, result = pcall(ask_first, false, key, own)
+    local done, result = pcall(ask_first, key, own, line)
     if not done then
       redis.call("ZREM", line, key)
       by_itself(error, false, key, result)
