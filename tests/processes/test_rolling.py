@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from docket.sync import Docket
 from tests.processes import evidence as does
 from tests.processes.fleet import Evidence, Supervisor, eventually, gone
+from tests.processes.load import constant_load
 
 Supervise = Callable[..., Supervisor]
 PRELOAD = pytest.mark.parametrize("preload", ["--preload", "--no-preload"])
@@ -47,30 +47,12 @@ def test_a_roll_under_load_loses_nothing_and_runs_nothing_twice(
     preload: str, docket: Docket, supervise: Supervise, evidence: Evidence
 ) -> None:
     supervisor = supervise("--processes", "2", "--concurrency", "5", preload, *QUICK)
-    stop = threading.Event()
-    added: list[str] = []
-
-    def add() -> None:
-        while not stop.wait(0.01):
-            for task in (does.wait, does.wait_sync):
-                key = f"load-{len(added)}"
-                docket.add(task, key=key)(0.03)
-                added.append(key)
-
-    adding = threading.Thread(target=add)
-    adding.start()
-    try:
-        evidence.running_in("load-0")
+    with constant_load(docket, evidence):
         before = set(supervisor.titled("worker"))
         for times in (1, 2):
             supervisor.signal(signal.SIGHUP)
             reloaded(supervisor, times)
         assert generations(supervisor) == [3, 3] and all(gone(pid) for pid in before)
-    finally:
-        stop.set()
-        adding.join()
-    eventually(lambda: len(evidence.lines("ended")) >= len(added), "everything has run", patience=30)
-    assert all(evidence.ran_once(key) for key in added)
     assert len({line["pid"] for line in evidence.lines("began")}) >= 6
     assert supervisor.stop() == 0
     assert "handed over" not in supervisor.log()

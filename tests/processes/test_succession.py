@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from docket.sync import Docket
 from tests.processes import evidence as does
 from tests.processes.fleet import Evidence, Supervisor, eventually, gone
+from tests.processes.load import constant_load
 from tests.processes.test_rolling import PRELOAD, QUICK, generations, reloaded
 
 Supervise = Callable[..., Supervisor]
@@ -32,20 +32,7 @@ def test_a_re_executed_supervisor_loses_nothing_and_runs_nothing_twice(
     preload: str, docket: Docket, supervise: Supervise, evidence: Evidence
 ) -> None:
     supervisor = supervise("--processes", "2", "--concurrency", "5", preload, *QUICK)
-    stop = threading.Event()
-    added: list[str] = []
-
-    def add() -> None:
-        while not stop.wait(0.01):
-            for task in (does.wait, does.wait_sync):
-                key = f"load-{len(added)}"
-                docket.add(task, key=key)(0.03)
-                added.append(key)
-
-    adding = threading.Thread(target=add)
-    adding.start()
-    try:
-        evidence.running_in("load-0")
+    with constant_load(docket, evidence):
         before = set(supervisor.titled("worker"))
         for times in (1, 2):
             supervisor.signal(signal.SIGUSR2)
@@ -53,11 +40,6 @@ def test_a_re_executed_supervisor_loses_nothing_and_runs_nothing_twice(
             reloaded(supervisor, times)
         assert generations(supervisor) == [3, 3] and all(gone(pid) for pid in before)
         assert supervisor.process.poll() is None
-    finally:
-        stop.set()
-        adding.join()
-    eventually(lambda: len(evidence.lines("ended")) >= len(added), "everything has run", patience=30)
-    assert all(evidence.ran_once(key) for key in added)
     assert supervisor.stop() == 0
     assert "handed over" not in supervisor.log() and "lapsed" not in supervisor.log()
 

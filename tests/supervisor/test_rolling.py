@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,9 @@ from tests.supervisor.service import Service, eventually, gone
 Start = Callable[..., Service]
 
 
-@pytest.fixture(params=[True, False], ids=["preload", "no-preload"])
-def preload(request: pytest.FixtureRequest) -> bool:
-    return request.param
-
-
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    services: list[Service] = []
-
-    def started(**settings: Any) -> Service:
-        services.append(Service(tmp_path, **{"canary": 0.2, **settings}))
-        return services[-1]
-
-    yield started
-    for service in services:
-        service.close()
+def usual() -> dict[str, Any]:
+    return {"canary": 0.2}
 
 
 def generations(service: Service) -> list[int]:

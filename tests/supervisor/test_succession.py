@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,9 @@ from tests.supervisor.test_rolling import generations, reloaded
 Start = Callable[..., Service]
 
 
-@pytest.fixture(params=[True, False], ids=["preload", "no-preload"])
-def preload(request: pytest.FixtureRequest) -> bool:
-    return request.param
-
-
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    services: list[Service] = []
-
-    def started(**settings: Any) -> Service:
-        services.append(Service(tmp_path, **{"canary": 0.2, **settings}))
-        return services[-1]
-
-    yield started
-    for service in services:
-        service.close()
+def usual() -> dict[str, Any]:
+    return {"canary": 0.2}
 
 
 def left(service: Service) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -15,24 +14,6 @@ import pytest
 from tests.supervisor.service import Service, eventually, gone
 
 Start = Callable[..., Service]
-
-
-@pytest.fixture(params=[True, False], ids=["preload", "no-preload"])
-def preload(request: pytest.FixtureRequest) -> bool:
-    return request.param
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    services: list[Service] = []
-
-    def started(**settings: Any) -> Service:
-        services.append(Service(tmp_path, **settings))
-        return services[-1]
-
-    yield started
-    for service in services:
-        service.close()
 
 
 def test_a_service_starts_and_leaves_cleanly_at_a_term(start: Start, preload: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,22 +101,9 @@ def test_many_files_are_told_by_the_first_few() -> None:
     assert enumerated(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
 
 
-@pytest.fixture(params=[True, False], ids=["preload", "no-preload"])
-def preload(request: pytest.FixtureRequest) -> bool:
-    return request.param
-
-
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    services: list[Service] = []
-
-    def started(**settings: Any) -> Service:
-        services.append(Service(tmp_path, watch=True, **settings))
-        return services[-1]
-
-    yield started
-    for service in services:
-        service.close()
+def usual() -> dict[str, Any]:
+    return {"watch": True}
 
 
 BROKEN = "raise RuntimeError('half-written')\n"
