@@ -1,0 +1,139 @@
+"""One connection on which many scripts are under way at once: sent one behind the other, answered in that order.
+
+redis-py makes the connection (TLS, credentials, Sentinel, Cluster); then its transport is taken over. redis-py's own way
+gives each call a connection to itself, and costs the loop five times as much: that is most of what an `add` costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, cast
+
+import hiredis
+from redis.connection import DefaultParser
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError
+
+from docket.store.scripts import Call
+
+_NOTHING_YET = object()
+
+
+def pack(call: Call, verb: str, script: str) -> bytes:
+    """The command as it is sent. `verb` and `script`: EVALSHA and a digest, or EVAL and a text."""
+    parts = (verb, script, 1, call.stream, *call.arguments)
+    try:
+        return hiredis.pack_command(cast(Any, parts))
+    except UnicodeEncodeError:  # surrogates, which stand for bytes that are no text: such keys others may have written
+        return hiredis.pack_command(
+            tuple(
+                each.encode(errors="surrogateescape") if isinstance(each, str) else each for each in parts
+            )
+        )
+
+
+class Wire(asyncio.Protocol):
+    """Open from `open` until `lost`. `patience`: seconds of silence, while a reply is due, after which it is given up."""
+
+    def __init__(self, connection: Any, patience: float) -> None:
+        self._connection, self._patience = connection, patience
+        # Its class of error for each reply that is one, as its own clients raise them.
+        self._replies = hiredis.Reader(
+            protocolError=InvalidResponse,
+            replyError=cast(Any, DefaultParser).parse_error,
+            notEnoughData=_NOTHING_YET,
+        )
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._heard_at = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._retired = False
+        self.lost = False
+
+    async def open(self) -> None:
+        """Raises as redis-py's `connect` does."""
+        try:
+            await self._connection.connect()
+        except BaseException:
+            await self._connection.disconnect(nowait=True)
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport = self._connection._writer.transport
+        self._streams: Any = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    async def ask(self, command: bytes) -> Any:
+        """The reply to this command. If whoever asks is cancelled, it is carried out nevertheless."""
+        if self.lost:
+            raise RedisConnectionError("the connection was lost")
+        reply = self._loop.create_future()
+        if not self._waiting:
+            self._heard_at = self._loop.time()
+            if self._watchdog is None:
+                self._watchdog = self._loop.call_later(self._patience, self._look)
+        self._waiting.append(reply)
+        self._transport.write(command)
+        return await reply
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        self._replies.feed(data)
+        try:
+            while (reply := self._replies.gets()) is not _NOTHING_YET:
+                future = self._waiting.popleft()
+                if future.done():
+                    continue  # whoever asked was cancelled
+                if isinstance(reply, Exception):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+        except (RedisError, IndexError) as error:  # what came is no reply, or nobody has asked for it
+            self._break(RedisConnectionError(f"the server does not speak Redis's protocol: {error}"))
+        if self._retired and not self._waiting:
+            self.close()
+
+    def _look(self) -> None:
+        """One timer for all that is asked, because one for each costs more than what is asked."""
+        self._watchdog = None
+        if not self._waiting:
+            return
+        left = self._heard_at + self._patience - self._loop.time()
+        if left <= 0:
+            self._break(TimeoutError(f"no reply for {self._patience:g} s"))
+        else:
+            self._watchdog = self._loop.call_later(left, self._look)
+
+    def _break(self, error: Exception) -> None:
+        self._give_up(error)
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._give_up(RedisConnectionError(f"the connection was lost: {exc or 'closed by the server'}"))
+        self._streams.connection_lost(exc)
+        self._let_go()
+
+    def _give_up(self, error: Exception) -> None:
+        self.lost = True
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(type(error)(*error.args))
+
+    def retire(self) -> None:
+        """Closed as soon as what is under way has been answered; nobody else should ask."""
+        self._retired = True
+        if not self._waiting:
+            self.close()
+
+    def close(self) -> None:
+        """What is under way fails."""
+        self._give_up(RedisConnectionError("the connection was closed"))
+        self._transport.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """redis-py's connection would report itself as left open, from wherever it is collected."""
+        self._connection._writer = self._connection._reader = None
