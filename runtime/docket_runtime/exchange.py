@@ -1,7 +1,8 @@
 """The only way by which work is claimed and settled: one round trip settles, promotes and claims.
 
-While one exchange is under way, outcomes gather for the next: a group commit without a timer. Nothing is polled: the
-loop sleeps until an outcome, a delivery from the idle reader, a due time or a signal gives it a reason.
+While one round is under way, outcomes gather for the next: a group commit without a timer. If many have gathered they
+go in a second round beside it, so that Redis works on one half while this worker works on the other. Nothing is polled:
+the loop sleeps until an outcome, a delivery from the idle reader, a due time or a signal gives it a reason.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from itertools import islice
 
 from redis.exceptions import RedisError
 
@@ -21,11 +22,10 @@ from docket.store.asynchronous import AsyncStore
 from docket.store.keys import LANES, LANES_FROM_BELOW, SUSPECTS, Keys
 from docket_runtime.claims import Claims
 from docket_runtime.outage import Outage
+from docket_runtime.rounds import Crew, Round, Settlement
 from docket_runtime.scheduler import Schedule
 
 _LOG = logging.getLogger("docket.worker")
-
-Settlement = tuple[str, str, str, str | bytes | int, str | bytes]
 
 _MOST_SETTLED = 500
 _MOST_BYTES = 4_000_000
@@ -38,23 +38,10 @@ _CENSUS_INTERVAL = 0.1
 """Seconds between looks at what others still have to do, only while a worker is to leave when all is done."""
 _FROM_BELOW_EVERY = 16
 """Of so many rounds that claim, one begins with the lanes that could starve."""
+_WORTH_A_ROUND = 8
+"""Outcomes that are worth a round beside another one; with many slots a quarter of these, if that is more."""
 _PATIENCE_WITH_SUSPECTS = 1.0
 """Seconds that a lone worker waits for its slots to empty before it takes a suspect beside what runs on."""
-
-
-class Crew(Protocol):
-    """What the exchange asks of the rest of the worker."""
-
-    @property
-    def worker_id(self) -> str: ...
-
-    def begin(self, claimed: Claimed) -> None: ...
-    def return_unbegun(self, claimed: Claimed) -> None: ...
-    def settled(self, key: str) -> None: ...
-    def judged(self, entry: str, verdict: int) -> None: ...
-    def superseded(self) -> None: ...
-    async def heed(self, version: bytes | None) -> None: ...
-    async def lapse(self) -> None: ...
 
 
 class Exchange:
@@ -82,6 +69,8 @@ class Exchange:
         self._takes_suspects = suspects and not quarantine
         self._standing_down = standing_down
         self._settlements: deque[Settlement] = deque()
+        self._under_way: deque[Round] = deque()
+        self._worth_a_round = max(_WORTH_A_ROUND, min(batch, claims.concurrency) // 4)
         self._resent: set[str] = set()
         self._deliveries: list[tuple[str, str]] = []
         self._wake = asyncio.Event()
@@ -107,7 +96,8 @@ class Exchange:
 
     def settle(self, settlement: Settlement) -> None:
         self._settlements.append(settlement)
-        self._wake.set()
+        if not self._under_way or self._is_worth_another():
+            self._wake.set()
 
     def ask_admission(self, claimed: Claimed, words: str) -> None:
         """The crew will be told whether these limits admit it."""
@@ -173,36 +163,65 @@ class Exchange:
 
     @property
     def settled(self) -> bool:
-        return not self._settlements and not self._deliveries
+        return not (self._settlements or self._deliveries or self._under_way)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        while not (self._over and self.settled):
-            if not self._has_reason():
-                await self._sleep()
-                continue
-            try:
-                if self._uncertain:
-                    await self._recover()
-                await self._round()
-                self._outage.over()
-                await asyncio.sleep(
-                    0
-                )  # what was begun may have ended already: then the next round settles it too
-            except (RedisError, OSError) as error:
-                self._uncertain = True
-                await self._outage.wait(error)
+        try:
+            while not (self._over and self.settled):
+                try:
+                    await self._step()
+                except (RedisError, OSError) as error:
+                    self._uncertain = True
+                    await self._abandon()
+                    await self._outage.wait(error)
+        finally:
+            for each in self._under_way:
+                each.reply.cancel()
+
+    async def _step(self) -> None:
+        if self._under_way and self._under_way[0].reply.done():
+            await self._hear()
+            self._outage.over()
+            await asyncio.sleep(
+                0
+            )  # what was begun may have ended already: then the next round settles it too
+        elif self._uncertain and not self._under_way:
+            await self._recover()
+        elif self._has_reason():
+            self._send()
+        else:
+            await self._sleep()
 
     def _has_reason(self) -> bool:
-        if self._settlements or self._deliveries or self._uncertain or self._schedule.is_due:
+        if self._under_way:
+            return self._is_worth_another()
+        if self._settlements or self._deliveries or self._schedule.is_due:
             return True
         return (self._claimable > 0 and not self._known_empty) or clock.monotonic() >= self._next_look()
+
+    def _is_worth_another(self) -> bool:
+        """Beside the one that is under way. Suspects and those who count what is left go one step at a time."""
+        if len(self._under_way) != 1 or self._uncertain or self.census_wanted:
+            return False
+        if self._suspects_since is not None or self._lanes == SUSPECTS:
+            return False
+        return len(self._settlements) - self._under_way[0].settlements >= self._worth_a_round
+
+    async def _abandon(self) -> None:
+        """What is under way has come to its end, one way or the other, before anybody looks what has become of it."""
+        await asyncio.gather(*(each.reply for each in self._under_way), return_exceptions=True)
+        self._under_way.clear()
 
     def _next_look(self) -> float:
         return self._looked_at + (_CENSUS_INTERVAL if self.census_wanted else _SAFETY_LOOK)
 
     async def _sleep(self) -> None:
+        if self._under_way:
+            self._wake.clear()
+            await self._wake.wait()
+            return
         until = self._next_look()
         due = self._schedule.instant
         if due is not None:
@@ -228,60 +247,80 @@ class Exchange:
         if self.quiet or self._suspect is not None or self._standing_down():
             return 0
         kept_free = 1 if self.reading or self.hungry.is_set() else 0
-        free = self._claims.free - len(self._deliveries) - kept_free
-        free = min(free, self._free_threads() - len(self._deliveries), self._batch)
+        promised = len(self._deliveries) + sum(each.free for each in self._under_way)
+        free = min(self._claims.free - promised - kept_free, self._free_threads() - promised, self._batch)
         if self._suspects_since is not None:
             waited = clock.monotonic() - self._suspects_since
             return min(free, 1) if not self._claims or waited >= _PATIENCE_WITH_SUSPECTS else 0
         return max(0, free)
 
-    async def _round(self) -> None:
-        sent = self._next_settlements()
-        delivered = list(self._deliveries)
+    def _send(self) -> None:
+        settlements = self._next_settlements()
+        first = sum(each.deliveries for each in self._under_way)
+        deliveries = self._deliveries[first:]
         free = self._claimable
         for_a_suspect = self._suspects_since is not None and free > 0
+        if not self._under_way and len(settlements) >= 2 * self._worth_a_round and not for_a_suspect:
+            # By halves: the other one goes right behind it.
+            del settlements[len(settlements) // 2 :]
+            free = (free + 1) // 2
         lanes = SUSPECTS if for_a_suspect else self._lanes_of_this_round(free)
         self._looked_at = clock.monotonic()
-        called_out, suspected = self._called_out, self._suspected
         self._schedule.sent()
-        reply = await self._store.ask(
-            scripts.exchange(
-                self._keys,
+        call = scripts.exchange(
+            self._keys,
+            self._crew.worker_id,
+            free=free,
+            lanes=lanes,
+            promote_most=0 if self._lanes == SUSPECTS else _MOST_PROMOTED,
+            census=self.census_wanted,
+            settlements=settlements,
+            deliveries=deliveries,
+        )
+        reply = asyncio.ensure_future(self._store.ask(call))
+        reply.add_done_callback(lambda _: self._wake.set())
+        self._under_way.append(
+            Round(
+                reply,
                 self._crew.worker_id,
-                free=free,
-                lanes=lanes,
-                promote_most=0 if self._lanes == SUSPECTS else _MOST_PROMOTED,
-                census=self.census_wanted,
-                settlements=sent,
-                deliveries=delivered,
+                len(settlements),
+                len(deliveries),
+                free,
+                for_a_suspect,
+                self._called_out,
+                self._suspected,
             )
         )
-        lapsed, now_us, due_us, timekeeper, remaining, verdicts, rows, strikes = reply
-        for settlement, verdict in zip(sent, verdicts, strict=True):
-            self._settlements.popleft()
-            self._judge(settlement, verdict)
-        del self._deliveries[: len(delivered)]
+
+    async def _hear(self) -> None:
+        sent = self._under_way[0]
+        lapsed, now_us, due_us, timekeeper, remaining, verdicts, rows, strikes = sent.reply.result()
+        self._under_way.popleft()
+        for verdict in verdicts:
+            self._judge(self._settlements.popleft(), verdict)
+        del self._deliveries[: sent.deliveries]
         self._schedule.learn(int(now_us), None if due_us is None else int(due_us), bool(timekeeper))
         self.remaining = None if remaining is None else int(remaining)
         if lapsed:
-            await self._crew.lapse()
+            if sent.worker_id == self._crew.worker_id:  # else it is known already, from the round before
+                await self._crew.lapse()
             return
         claims = parse_claims(rows)
-        await self._crew.heed(
-            strikes
-        )  # before anything is begun: these claims are of a moment with those rules
-        if for_a_suspect and suspected == self._suspected:
+        # Before anything is begun: these claims are of a moment with those rules.
+        await self._crew.heed(strikes)
+        if sent.for_a_suspect and sent.suspected == self._suspected:
             self._suspects_since = None
-        self._take(claims, for_a_suspect)
-        if (
-            free > 0
-            and len(claims) - len(delivered) < free
-            and not for_a_suspect
-            and called_out == self._called_out
-        ):
+        self._take(claims, sent.for_a_suspect)
+        if self._was_the_last(sent, len(claims)):
             self._expect_none()
         if not claims:
             self.found_nothing.set()
+
+    def _was_the_last(self, sent: Round, claimed: int) -> bool:
+        """True if that round has left nothing in line, and neither a later one nor a signal can know better."""
+        if sent.for_a_suspect or not sent.free or claimed - sent.deliveries >= sent.free:
+            return False
+        return sent.called_out == self._called_out and not any(each.free for each in self._under_way)
 
     def _lanes_of_this_round(self, free: int) -> str:
         if self._lanes == SUSPECTS or free == 0:
@@ -290,10 +329,10 @@ class Exchange:
         return LANES_FROM_BELOW if self._claiming_rounds % _FROM_BELOW_EVERY == 0 else LANES
 
     def _next_settlements(self) -> list[Settlement]:
-        """As many as one script should carry, by number and by size."""
+        """As many of those that are not under way as one script should carry, by number and by size."""
         sent: list[Settlement] = []
         size = 0
-        for settlement in self._settlements:
+        for settlement in islice(self._settlements, sum(each.settlements for each in self._under_way), None):
             size += len(settlement[4]) + (0 if isinstance(settlement[3], int) else len(settlement[3]))
             if sent and (len(sent) >= _MOST_SETTLED or size > _MOST_BYTES):
                 break
@@ -346,7 +385,3 @@ class Exchange:
         self._expect_work()
         await self._crew.heed(None)
         self._take(parse_claims(rows), suspects=False)
-
-
-def row(entry: str, key: str, outcome: Any) -> Settlement:
-    return (entry, key, outcome.verb, outcome.a, outcome.b)

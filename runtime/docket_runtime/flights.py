@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from docket import clock, scheduling, stacks
 from docket.message import Claimed
-from docket_runtime import exchange, outcomes
+from docket_runtime import outcomes
 from docket_runtime.admission import Waits
 from docket_runtime.claims import Flight
 from docket_runtime.executor import Executor
 from docket_runtime.quota import Quota
+from docket_runtime.rounds import settlement_of
 
 if TYPE_CHECKING:
     from docket_runtime.worker import Worker
@@ -45,7 +46,7 @@ class Flights:
         flight.task.add_done_callback(self.under_way.discard)
 
     def settle(self, claimed: Claimed, outcome: outcomes.Outcome) -> None:
-        self._worker.exchange.settle(exchange.row(claimed.entry, claimed.key, outcome))
+        self._worker.exchange.settle(settlement_of(claimed, outcome))
 
     async def settled(self, key: str) -> None:
         """A key that has run as often as it may has no successor: otherwise a run that ends when all is done would wait

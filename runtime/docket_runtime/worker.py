@@ -242,8 +242,11 @@ class Worker:
         return min(renewal_interval(self.redelivery_timeout), self.docket.heartbeat_interval)
 
     def _free_threads(self) -> int:
-        """A claim may turn out to be a sync task, and must not wait here while another worker has a thread for it."""
-        return self.threads.free if self._has_sync_tasks() else self.concurrency
+        """A claim may turn out to be a sync task, and must not wait here while another worker has a thread for it.
+        But it may as well be an async one: if no thread is free one is claimed, unless such a one waits already."""
+        if not self._has_sync_tasks():
+            return self.concurrency
+        return self.threads.free or 1
 
     def _has_sync_tasks(self) -> bool:
         return self.threads.most < self.concurrency and self.registry.has_sync_tasks

@@ -16,13 +16,18 @@ from docket.store import scripts
 from docket.store.keys import Keys
 from docket.store.scripts import Call
 from docket_runtime.claims import Claims
-from docket_runtime.exchange import Exchange, row
+from docket_runtime.exchange import Exchange
 from docket_runtime.outage import Outage
 from docket_runtime.outcomes import COMPLETED_WITH_NONE, Outcome
+from docket_runtime.rounds import Settlement
 from docket_runtime.scheduler import Schedule
 from tests.runtime.support import Gate, finish, running, until
 
 LIMIT = timedelta(seconds=5)
+
+
+def row(entry: str, key: str, outcome: Outcome) -> Settlement:
+    return (entry, key, outcome.verb, outcome.a, outcome.b)
 
 
 class Crew:
@@ -59,10 +64,13 @@ class Ledger:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.script: list[Callable[[Call], Any]] = []
+        self.answered: asyncio.Event | None = None
 
     async def ask(self, call: Call) -> Any:
         self.calls.append(call)
         await asyncio.sleep(0)
+        if self.answered is not None:
+            await self.answered.wait()
         if self.script:
             answer = self.script.pop(0)(call)
             if isinstance(answer, BaseException):
@@ -184,6 +192,48 @@ async def test_more_settlements_than_fit_one_exchange_go_in_several(exchange: Ex
     await until_over(exchange)
     sent = [int(call.arguments[6]) for call in ledger.calls]
     assert sum(sent) == 1234 and max(sent) <= 500
+
+
+def many(exchange: Exchange, count: int = 20) -> None:
+    for number in range(count):
+        exchange.settle(row(f"d:{number}-0", f"k{number}", COMPLETED_WITH_NONE))
+
+
+async def test_what_has_gathered_goes_in_two_halves_of_which_the_second_does_not_wait(
+    exchange: Exchange, ledger: Ledger
+):
+    """While the worker begins what the first half has claimed, Redis works on the second."""
+    answered = asyncio.Event()
+    ledger.answered = answered
+    many(exchange)
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: len(ledger.calls) == 2)
+    assert [int(call.arguments[6]) for call in ledger.calls] == [10, 10]
+    assert [int(call.arguments[2]) for call in ledger.calls] == [3, 2]  # nor are slots promised twice
+    answered.set()
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+    assert sum(int(call.arguments[6]) for call in ledger.calls) == 20
+
+
+async def test_if_the_first_of_two_rounds_fails_both_are_sent_again(exchange: Exchange, ledger: Ledger):
+    """And not before the second has come to its end: what it claims is looked for in the pending list."""
+    ledger.script = [lambda call: RedisConnectionError("gone"), lambda call: nothing(call, a_claim("d:99-0"))]
+    many(exchange)
+    await until_over(exchange)
+    kinds = [
+        (call.script.name, call.arguments[6] if call.script is scripts.EXCHANGE else 0)
+        for call in ledger.calls
+    ]
+    assert kinds == [("exchange", 10), ("exchange", 10), ("recover", 0), ("exchange", 10), ("exchange", 10)]
+    assert "d:19-0" in ledger.calls[2].arguments
+
+
+async def test_a_lapse_that_two_rounds_report_is_one(exchange: Exchange, ledger: Ledger, crew: Crew):
+    ledger.script = [lambda call: nothing(call, lapsed=1), lambda call: nothing(call, lapsed=1)]
+    many(exchange)
+    await until_over(exchange)
+    assert crew.lapses == 1
 
 
 async def test_claims_that_come_while_quiet_go_back_unbegun(exchange: Exchange, ledger: Ledger, crew: Crew):

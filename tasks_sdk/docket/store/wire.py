@@ -1,13 +1,14 @@
 """One connection on which many scripts are under way at once: sent one behind the other, answered in that order.
 
-redis-py makes the connection (TLS, credentials, Sentinel, Cluster); then its transport is taken over. redis-py's own way
-gives each call a connection to itself, and costs the loop five times as much: that is most of what an `add` costs.
+redis-py makes the connection (TLS, credentials, Sentinel, Cluster); then its transport is taken over. redis-py's
+own way gives each call a connection to itself, and costs the loop five times as much: most of what an `add` costs.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
@@ -15,26 +16,30 @@ from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
+from docket import clock
 from docket.store.scripts import Call
 
 _NOTHING_YET = object()
+_pack: Callable[[tuple[str | bytes | int, ...]], bytes] = cast(Any, hiredis).pack_command
 
 
 def pack(call: Call, verb: str, script: str) -> bytes:
     """The command as it is sent. `verb` and `script`: EVALSHA and a digest, or EVAL and a text."""
     parts = (verb, script, 1, call.stream, *call.arguments)
     try:
-        return hiredis.pack_command(cast(Any, parts))
-    except UnicodeEncodeError:  # surrogates, which stand for bytes that are no text: such keys others may have written
-        return hiredis.pack_command(
-            tuple(
-                each.encode(errors="surrogateescape") if isinstance(each, str) else each for each in parts
-            )
-        )
+        return _pack(parts)
+    except (
+        UnicodeEncodeError
+    ):  # surrogates, which stand for bytes that are no text: such keys others may have written
+        return _pack(tuple(map(_escaped, parts)))
+
+
+def _escaped(part: str | bytes | int) -> bytes | int:
+    return part.encode(errors="surrogateescape") if isinstance(part, str) else part
 
 
 class Wire(asyncio.Protocol):
-    """Open from `open` until `lost`. `patience`: seconds of silence, while a reply is due, after which it is given up."""
+    """Open from `open` until `lost`. `patience`: seconds of silence, with a reply due, after which it is given up."""
 
     def __init__(self, connection: Any, patience: float) -> None:
         self._connection, self._patience = connection, patience
@@ -68,7 +73,7 @@ class Wire(asyncio.Protocol):
             raise RedisConnectionError("the connection was lost")
         reply = self._loop.create_future()
         if not self._waiting:
-            self._heard_at = self._loop.time()
+            self._heard_at = clock.monotonic()
             if self._watchdog is None:
                 self._watchdog = self._loop.call_later(self._patience, self._look)
         self._waiting.append(reply)
@@ -76,7 +81,7 @@ class Wire(asyncio.Protocol):
         return await reply
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
+        self._heard_at = clock.monotonic()
         self._replies.feed(data)
         try:
             while (reply := self._replies.gets()) is not _NOTHING_YET:
@@ -97,7 +102,7 @@ class Wire(asyncio.Protocol):
         self._watchdog = None
         if not self._waiting:
             return
-        left = self._heard_at + self._patience - self._loop.time()
+        left = self._heard_at + self._patience - clock.monotonic()
         if left <= 0:
             self._break(TimeoutError(f"no reply for {self._patience:g} s"))
         else:
