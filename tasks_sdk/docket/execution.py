@@ -6,6 +6,8 @@ import asyncio
 import enum
 import itertools
 import os
+import random
+import string
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -52,6 +54,10 @@ class TaskCall:
     priority: Priority = Priority.NORMAL
 
 
+_DICE = random.SystemRandom()
+_LETTERS = string.ascii_letters + string.digits
+
+
 class _Keys:
     """Fresh keys: unique without asking the kernel for randomness each time, also after a fork."""
 
@@ -61,7 +67,7 @@ class _Keys:
             os.register_at_fork(after_in_child=self.begin)
 
     def begin(self) -> None:
-        self._prefix = os.urandom(9).hex()
+        self._prefix = "".join(_DICE.choices(_LETTERS, k=12))
         self._counter = itertools.count()
 
     def __call__(self) -> str:

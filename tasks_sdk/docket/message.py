@@ -37,6 +37,9 @@ STATES_ENDED = frozenset({"completed", "failed", "cancelled"})
 
 CLAIM_WIDTH = 12
 
+USUAL_TTL_MS = 900_000
+"""What a record without `ttl_ms` means; `lua/_house.lua` knows it, too."""
+
 
 def name_of(worker_id: str) -> str:
     """A worker id is the worker's name, `/`, and what tells its incarnations apart."""
@@ -110,7 +113,7 @@ def parse_record(key: str, reply: Sequence[bytes | None]) -> Record | None:
         started_at=_moment(values["started_us"]),
         completed_at=_moment(values["completed_us"]),
         error=_text(values["error"]),
-        ttl_ms=number_in(values["ttl_ms"]),
+        ttl_ms=number_in(values["ttl_ms"], USUAL_TTL_MS),
         result=_text(values["result"]),
         redelivered=number_in(values["redelivered"]),
         crashes=number_in(values["crashes"]),
@@ -154,7 +157,7 @@ def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
             number_in(reply[i + 6]),
             number_in(reply[i + 7]),
             number_in(reply[i + 8]),
-            number_in(reply[i + 9]),
+            number_in(reply[i + 9], USUAL_TTL_MS),
             _text(reply[i + 10]),
             reply[i + 11],
         )

@@ -36,6 +36,8 @@ class Task:
     logged: LoggedCalls
     wrapped: tuple[tuple[str, Dependency], ...] = ()
     limits: tuple[Limit, ...] = ()
+    takes: range = range(0)
+    """How many arguments, if they are given by position and that is all there is to check; else empty."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -60,6 +62,8 @@ class Task:
 
     def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """TypeError, as a direct call with these arguments would raise it."""
+        if not kwargs and len(args) in self.takes:
+            return
         try:
             if all(self.signature.parameters[name].default is not _EMPTY for name in self.injected):
                 self.signature.bind(*args, **kwargs)
@@ -126,7 +130,16 @@ def plan(function: TaskFunction, name: str) -> Task:
         LoggedCalls.of(function, signature),
         tuple(each for each in wrapped if not isinstance(each[1], Admission)),
         limits,
+        range(0) if injected else _positions(signature),
     )
+
+
+def _positions(signature: inspect.Signature) -> range:
+    """How many arguments fit by position."""
+    parameters = signature.parameters.values()
+    if any(each.kind not in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters):
+        return range(0)
+    return range(sum(each.default is _EMPTY for each in parameters), len(parameters) + 1)
 
 
 class Registry:
@@ -138,6 +151,10 @@ class Registry:
 
     def register(self, function: TaskFunction, names: Iterable[str] | None = None) -> Task:
         """Known under its own name, or under all of `names`; returns the plan of the first."""
+        if names is None:
+            known = self._tasks.get(name_of(function))
+            if known is not None and known.function is function:
+                return known
         plans: list[Task] = []
         for name in names or [name_of(function)]:
             known = self._tasks.get(name)

@@ -15,13 +15,16 @@ from docket.priorities import Priority, lane_of
 from docket.registry import Registry, TaskFunction
 from docket.store import scripts
 from docket.store.keys import Keys
-from docket.store.requests import Operation
+from docket.store.requests import InTurn, Operation
+from docket.store.scripts import Call
 from docket.strikelist import Rules, Strike, StrikeList
 
 CHUNK = 500
 """Calls in one script: long enough to make the round trip cheap, short enough not to keep Redis from others (~8 ms)."""
 
 _MOST_BYTES = 4_000_000
+
+_Batch = Sequence[tuple[TaskCall, bytes]]
 
 _DISPOSITIONS = {
     b"scheduled": Disposition.SCHEDULED,
@@ -81,7 +84,7 @@ def schedule(
     keys: Keys,
     registry: Registry,
     rules: StrikeList,
-    calls: Sequence[tuple[TaskCall, bytes]],
+    calls: _Batch,
     ttl: timedelta,
     *,
     replace: bool = False,
@@ -90,39 +93,59 @@ def schedule(
 ) -> Operation[list[Scheduled]]:
     """Each call lies in the ledger, or its disposition says why not. `inside`: key and entry of the running execution
     that asks; from there, adding its own key schedules its successor."""
-    verb = "replace" if replace else "add"
     ttl_ms = clock.to_ms(ttl)
-    outcomes: list[Scheduled] = []
-    for batch in _batches(calls, chunk):
-        while True:
-            judged_by = rules.rules
-            struck = [_refused_by(rules, judged_by, registry, call) for call, _ in batch]
-            replies = yield scripts.schedule(
-                keys,
-                (
-                    (
-                        verb,
-                        call.key,
-                        call.function_name,
-                        body,
-                        moment_of(call.when),
-                        ttl_ms,
-                        inside[1] if inside is not None and inside[0] == call.key else "",
-                        random.getrandbits(31),
-                        _limits_of(registry, call),
-                        lane_of(call.priority),
-                    )
-                    for (call, body), strike in zip(batch, struck, strict=True)
-                    if strike is None
-                ),
-                judged_by.version,
-            )
-            if replies != [strikes.STALE]:
-                break
+
+    def asked(batch: _Batch, struck: Sequence[Strike | None], judged_by: Rules) -> Call:
+        passed = [each for each, strike in zip(batch, struck, strict=True) if strike is None]
+        rows = (_row(registry, call, body, ttl_ms, replace, inside) for call, body in passed)
+        return scripts.schedule(keys, rows, judged_by.version)
+
+    batches = list(_batches(calls, chunk))
+    outcomes: list[list[Scheduled]] = [[] for _ in batches]
+    waiting: Sequence[int] = range(len(batches))
+    while waiting:
+        judged_by = rules.rules
+        struck = {
+            number: [_refused_by(rules, judged_by, registry, call) for call, _ in batches[number]]
+            for number in waiting
+        }
+        requests = (asked(batches[number], struck[number], judged_by) for number in waiting)
+        replies = [(yield next(requests))] if len(waiting) == 1 else (yield InTurn(requests))
+        stale: list[int] = []
+        for number, reply in zip(waiting, replies, strict=True):
+            if reply == [strikes.STALE]:
+                stale.append(number)
+                continue
+            scheduled = iter(reply)
+            outcomes[number] = [
+                _parse(next(scheduled)) if strike is None else _refused(strike) for strike in struck[number]
+            ]
+        waiting = stale
+        if waiting:
             yield from strikes.load(keys, rules)
-        scheduled = iter(replies)
-        outcomes += [_parse(next(scheduled)) if strike is None else _refused(strike) for strike in struck]
-    return outcomes
+    return [each for batch in outcomes for each in batch]
+
+
+def _row(
+    registry: Registry,
+    call: TaskCall,
+    body: bytes,
+    ttl_ms: int,
+    replace: bool,
+    inside: tuple[str, str] | None,
+) -> scripts.Row:
+    return (
+        "replace" if replace else "add",
+        call.key,
+        call.function_name,
+        body,
+        moment_of(call.when),
+        ttl_ms,
+        inside[1] if inside is not None and inside[0] == call.key else "",
+        random.getrandbits(31),
+        _limits_of(registry, call),
+        lane_of(call.priority),
+    )
 
 
 def _limits_of(registry: Registry, call: TaskCall) -> str:
@@ -143,7 +166,7 @@ def _refused(strike: Strike) -> Scheduled:
     return Scheduled(Disposition.STRUCK, state=ExecutionState.CANCELLED, struck_by=strike)
 
 
-def _batches(calls: Sequence[tuple[TaskCall, bytes]], most: int) -> Iterator[list[tuple[TaskCall, bytes]]]:
+def _batches(calls: _Batch, most: int) -> Iterator[_Batch]:
     """Bounded by number and by size: Redis serves nobody else while it takes one in."""
     batch: list[tuple[TaskCall, bytes]] = []
     size = 0

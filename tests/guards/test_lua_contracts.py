@@ -12,8 +12,9 @@ from tests.guards.tree import REPOSITORY
 
 FOLDER = REPOSITORY / "tasks_sdk/docket/store/lua"
 BINDING = re.compile(r"^local (\w+) = (?:tonumber\()?(KEYS|ARGV)\[(\d+)\]\)?(?: == .+)?$")
-INCLUDE = re.compile(r"^\s*--\s*@include\b(.*)$")
-WELL_FORMED_INCLUDE = re.compile(r'^--@include "(\w+)"$')
+INCLUDE = re.compile(r"^\s*--\s*@(?:include|later)\b(.*)$")
+WELL_FORMED_INCLUDE = re.compile(r'^--@(include|later) "(\w+)"$')
+EXPORTS = re.compile(r"^--@exports (\w+(?:, \w+)*)$", re.MULTILINE)
 
 
 def lua_contracts(folder: Path, scripts: tuple[Script, ...]) -> list[str]:
@@ -31,18 +32,31 @@ def lua_contracts(folder: Path, scripts: tuple[Script, ...]) -> list[str]:
         for line_number, line in enumerate(text.splitlines(), 1):
             if INCLUDE.match(line):
                 match = WELL_FORMED_INCLUDE.match(line)
-                if match is None or match[1] not in files:
+                if match is None or match[2] not in files:
                     found.append(f"{name}.lua:{line_number}: cannot resolve {line.strip()}")
-                elif not match[1].startswith("_"):
-                    found.append(f"{name}.lua:{line_number}: only fragments are included, not {match[1]}")
+                elif not match[2].startswith("_"):
+                    found.append(f"{name}.lua:{line_number}: only fragments are included, not {match[2]}")
                 else:
-                    included.add(match[1])
+                    included.add(match[2])
+                    found += _what_is_no_export(match[2], files[match[2]], later=match[1] == "later")
         if not name.startswith("_"):
             found += [f"{name}.lua {problem}" for problem in _problems(text, declared.get(name))]
     for name in sorted(files):
         if name.startswith("_") and name not in included:
             found.append(f"{name}.lua is included nowhere")
     return found
+
+
+def _what_is_no_export(fragment: str, text: str, *, later: bool) -> list[str]:
+    exported = EXPORTS.search(text)
+    if (exported is not None) != later:
+        return [
+            f"{fragment}.lua exports, but is not put in later"
+            if exported
+            else f"{fragment}.lua exports nothing"
+        ]
+    names = exported[1].split(", ") if exported else []
+    return [f"{fragment}.lua has no {name}" for name in names if f"local function {name}(" not in text]
 
 
 def _problems(text: str, script: Script | None) -> list[str]:
@@ -98,7 +112,7 @@ def test_headers_and_declarations_agree():
 
 @pytest.mark.parametrize("script", ALL, ids=lambda script: script.name)
 def test_the_loaded_text_has_everything_put_in(script: Script):
-    assert "--@include" not in script.source
+    assert not re.search("^--@(include|later)", script.source, re.MULTILINE)
     assert len(script.sha) == 40
 
 
@@ -171,6 +185,7 @@ def test_what_agrees_is_fine(tmp_path):
         ('--@include "_house"\n', "local more = ARGV[4]\n", "binds more = ARGV[4], which is not declared"),
         ('--@include "_house"', '--@include "_hause"', "cannot resolve"),
         ('--@include "_house"', "--@include _house", "cannot resolve"),
+        ('--@include "_house"', '--@later "_house"', "exports nothing"),
         ('--@include "_house"', '-- @include "_house"', "cannot resolve"),
         ('--@include "_house"\n', "", "_house.lua is included nowhere"),
         ("-- queued → running: it goes", "-- it goes", "does not say from which state"),

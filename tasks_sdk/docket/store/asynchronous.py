@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -23,7 +24,7 @@ from docket.store.connect import (
     translating,
 )
 from docket.store.listener import Listener, Subscription
-from docket.store.requests import Attempt, Commands, Emit, NextEvent, Operation, Stream
+from docket.store.requests import Attempt, Commands, Emit, InTurn, NextEvent, Operation, Stream
 from docket.store.scripts import Call
 from docket.store.topology import is_cluster
 from docket.store.wire import Wire, pack
@@ -70,7 +71,7 @@ class AsyncStore:
                             subscription = await self.listener.subscribe(request.channels)
                         reply = await subscription.next(request.timeout)
                     else:
-                        reply = await self.ask(request)
+                        reply = await self._answer(request)
         finally:
             if subscription is not None:
                 await subscription.close()
@@ -103,10 +104,31 @@ class AsyncStore:
                             if isinstance(translated(error, self.address.url), AuthenticationFailed):
                                 raise
                     else:
-                        reply = await self.ask(request)
+                        reply = await self._answer(request)
         finally:
             if subscription is not None:
                 await subscription.close()
+
+    async def _answer(self, request: Call | Commands | InTurn) -> Any:
+        return await (self._in_turn(request.calls) if isinstance(request, InTurn) else self.ask(request))
+
+    async def _in_turn(self, calls: Iterable[Call]) -> list[Any]:
+        """Redis carries one out while the next is put together."""
+        replies: list[Any] = []
+        under_way: deque[asyncio.Task[Any]] = deque()
+        try:
+            for call in calls:
+                under_way.append(asyncio.create_task(self.ask(call)))
+                await asyncio.sleep(0)  # so that it is sent before anything else is done
+                if len(under_way) > 1:
+                    replies.append(await under_way.popleft())
+            while under_way:
+                replies.append(await under_way.popleft())
+            return replies
+        finally:
+            for each in under_way:
+                each.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def ask(self, request: Call | Commands) -> Any:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""

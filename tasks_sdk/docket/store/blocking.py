@@ -22,7 +22,7 @@ from docket.store.connect import (
     translated,
     translating,
 )
-from docket.store.requests import SUBSCRIBED, Attempt, Commands, Emit, NextEvent, Operation, Stream
+from docket.store.requests import SUBSCRIBED, Attempt, Commands, Emit, InTurn, NextEvent, Operation, Stream
 from docket.store.scripts import Call
 from docket.store.topology import is_cluster
 from docket.telemetry import internal
@@ -66,7 +66,7 @@ class BlockingStore:
                             listening = _Listening(self._quiet_client, request.channels)
                         reply = listening.next(request.timeout)
                     else:
-                        reply = self.ask(request)
+                        reply = self._answer(request)
         finally:
             if listening is not None:
                 listening.close()
@@ -99,10 +99,15 @@ class BlockingStore:
                             if isinstance(translated(error, self.address.url), AuthenticationFailed):
                                 raise
                     else:
-                        reply = self.ask(request)
+                        reply = self._answer(request)
         finally:
             if listening is not None:
                 listening.close()
+
+    def _answer(self, request: Call | Commands | InTurn) -> Any:
+        if isinstance(request, InTurn):
+            return [self.ask(call) for call in request.calls]
+        return self.ask(request)
 
     def ask(self, request: Call | Commands) -> Any:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""

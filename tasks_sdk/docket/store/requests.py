@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,6 +17,13 @@ class Commands:
     """Plain commands sent together; the reply is the list of their replies."""
 
     commands: Sequence[tuple[Argument, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class InTurn:
+    """Calls of which the next is made while an earlier one is under way; the reply is the list of their replies."""
+
+    calls: Iterable[Call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class Emit:
 
 SUBSCRIBED = object()
 
-Request: TypeAlias = Call | Commands | NextEvent
+Request: TypeAlias = Call | Commands | InTurn | NextEvent
 Operation: TypeAlias = Generator[Request, Any, T]
 Stream: TypeAlias = Generator[Request | Attempt | Emit, Any, T]
 """Like an operation, but it has something to tell on the way."""

@@ -16,13 +16,68 @@ from importlib.resources import files
 
 from docket.store.keys import Keys
 
-_INCLUDE = re.compile(r'^--@include "(\w+)"$', re.MULTILINE)
+_PUT_IN = re.compile(r'^--@(include|later) "(\w+)"$', re.MULTILINE)
+_EXPORTS = re.compile(r"^--@exports (.+)$", re.MULTILINE)
+_NAME_OF_A_KEY = re.compile(r"^local (\w+) = prefix \.\. .*\n", re.MULTILINE)
 
 
 def source_of(name: str) -> str:
-    """The text of a script, its fragments put in."""
+    """The text of a script, its fragments put in, without the names of keys that it does not use.
+
+    Lua makes each function anew whenever a script is called, and most calls need few. So the functions of a fragment
+    that is put in `later` are made when one of those that it exports is called for the first time.
+    """
+    later: dict[str, str] = {}
+    text = _put_together(name, later)
+    for fragment, body in later.items():
+        names = _exported(fragment, body)
+        text = _through_the_door(fragment, names, text)
+        later |= {
+            other: _through_the_door(fragment, names, text)
+            for other, text in later.items()
+            if other != fragment
+        }
+    for fragment in later:
+        text = text.replace(_place_of(fragment), _door(fragment, later[fragment]))
+    return _NAME_OF_A_KEY.sub(lambda match: match[0] if _is_used(match[1], text) else "", text)
+
+
+def _put_together(name: str, later: dict[str, str]) -> str:
+    def put_in(match: re.Match[str]) -> str:
+        kind, fragment = match.groups()
+        if kind == "include":
+            return _put_together(fragment, later)
+        later[fragment] = _put_together(fragment, later)
+        return _place_of(fragment)
+
     text = files("docket.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return _INCLUDE.sub(lambda match: source_of(match[1]), text)
+    return _PUT_IN.sub(put_in, text)
+
+
+def _place_of(fragment: str) -> str:
+    return f"--@later {fragment}"
+
+
+def _exported(fragment: str, text: str) -> list[str]:
+    found = _EXPORTS.search(text)
+    assert found is not None, f"{fragment}.lua exports nothing"
+    return found[1].split(", ")
+
+
+def _through_the_door(fragment: str, names: list[str], text: str) -> str:
+    return re.sub(rf"(?<![\w.])({'|'.join(names)})(?![\w\"])", rf"in{fragment}().\1", text)
+
+
+def _door(fragment: str, text: str) -> str:
+    made = ", ".join(f"{name} = {name}" for name in _exported(fragment, text))
+    return (
+        f"local made{fragment}\nlocal function in{fragment}()\nif made{fragment} then return made{fragment} end\n"
+        f"{text}\nmade{fragment} = {{ {made} }}\nreturn made{fragment}\nend"
+    )
+
+
+def _is_used(name: str, text: str) -> bool:
+    return len(re.findall(rf"\b{name}\b", text)) > 1
 
 
 @dataclass(frozen=True)
@@ -128,9 +183,13 @@ def _request() -> str:
     return os.urandom(8).hex()
 
 
+Row = tuple[str, str, str, bytes, int | None, int, str, int, str, str]
+"""One call that is to be scheduled; `schedule` says what is in it."""
+
+
 def schedule(
     keys: Keys,
-    rows: Iterable[tuple[str, str, str, bytes, int | None, int, str, int, str, str]],
+    rows: Iterable[Row],
     judged_by: bytes = b"",
 ) -> Call:
     """`judged_by`: the version of the strikes that let these calls pass (empty: there are none). Each row: verb (`add`

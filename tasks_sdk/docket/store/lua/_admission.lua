@@ -1,10 +1,10 @@
 -- queued → admitted (it holds a permit of each of its limits) | waiting in the line of one of them | scheduled (debounced)
--- Needs: _house, _events, _permits, _lines, _cancel.
+-- Needs: _house, _events, _lines, _cancel; asked_at_once.
+--@exports admit, line_for, line_up_again, look_at_line
 -- All or nothing: nobody holds one permit while waiting for another, so nobody can wait in a ring. Each stands in one line
 -- only, that of a limit which refused it. When something becomes free there, the first in line are asked again, oldest
 -- first, a bounded number: whoever is refused by another limit goes to the line of that one, with its place by age. What is
 -- left unasked is not forgotten: those that went before it leave sooner or later, and then its line is looked at again.
-local asked_at_once = 8
 local rank = { h = 0, l = 2 }
 local ranks = 2 ^ 45
 
@@ -342,27 +342,4 @@ local function look_at_line(kind, name)
   elseif kind == "r" and elsewhere >= asked_at_once then
     redis.call("ZADD", alarms_key, now_text, name)
   end
-end
-
-local function look_at_lines()
-  while next(freed.c) or next(freed.r) do
-    local kind = next(freed.c) and "c" or "r"
-    local name = next(freed[kind])
-    freed[kind][name] = nil
-    look_at_line(kind, name)
-  end
-end
-
-local function admit_in_time()
-  for _, name in ipairs(redis.call("ZRANGEBYSCORE", alarms_key, "-inf", now_text, "LIMIT", 0, 20)) do
-    redis.call("ZREM", alarms_key, name)
-    look_at_line("r", name)
-  end
-end
-
--- When somebody must look again, be it at the future or at a line; nil: nothing waits for time to pass.
-local function earliest_due()
-  local future = tonumber(redis.call("ZRANGE", queue_key, 0, 0, "WITHSCORES")[2])
-  local alarm = tonumber(redis.call("ZRANGE", alarms_key, 0, 0, "WITHSCORES")[2])
-  return future and alarm and math.min(future, alarm) or future or alarm
 end

@@ -1,4 +1,5 @@
--- scheduled | queued | running → cancelled. Needs: _house, _events, _permits, _lines.
+-- scheduled | queued | running → cancelled. Needs: _house, _events, _lines.
+--@exports cancel_execution
 
 -- → the state before
 local function cancel_execution(key, reason)

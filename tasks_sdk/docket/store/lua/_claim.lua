@@ -81,10 +81,13 @@ local function claim_one(entry, key)
   elseif r[1] ~= "queued" then
     return take_out(entry)
   end
-  for i, field in pairs({ [5] = "when_us", [7] = "generation", [10] = "ttl_ms" }) do
+  for i, field in pairs({ [5] = "when_us", [7] = "generation" }) do
     if not tonumber(r[i]) then
       error("no number in its field " .. field, 0)
     end
+  end
+  if r[10] and not tonumber(r[10]) then
+    error("no number in its field ttl_ms", 0)
   end
   if not (r[3] and r[4] and tonumber(r[6] or 1) and tonumber(r[8] or 0) and tonumber(r[9] or 0)) then
     error("its function, body or counts are missing or garbled", 0)

@@ -1,5 +1,5 @@
 -- running → queued | failed (dead letter); queued (delivered, unclaimed) → queued: a worker has left or died, and all
--- that was delivered to it goes to others. Needs: _house, _events, _permits, _lines; max_crashes.
+-- that was delivered to it goes to others. Needs: _house, _events, _lines; max_crashes.
 
 -- `begun` nil: nobody knows what had begun, so everything that was claimed counts as begun.
 local function give_over(entry, key, cause, begun, tally)

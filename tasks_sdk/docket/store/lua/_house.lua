@@ -1,6 +1,8 @@
 -- The names of one docket's keys, and the moment this script runs. Needs: stream_key, prefix.
 -- KEYS carries the stream (all of a docket's keys share its hash slot); the others are derived here and nowhere else.
 local group = "docket-workers"
+-- What a record without `ttl_ms` means: fifteen minutes is what nearly all ask for (docket/message.py knows it, too).
+local usual_ttl_ms = "900000"
 local lanes = { d = stream_key, h = stream_key .. ":high", l = stream_key .. ":low", r = stream_key .. ":redelivered",
   s = stream_key .. ":suspects" }
 local queue_key = prefix .. ":queue"

@@ -1,12 +1,7 @@
--- What an execution holds of its limits, and gives up. Needs: _house.
+-- What an execution holds of its limits, and gives up. Needs: _house; freed, not_begun.
+--@exports free_permits, leave_line, stands_in_line, each_line, everybody_waiting
 -- A row of `limits` is { kind, name, … }: { "c", name, most at once, on conflict, family }, { "r", name, how many, in so many
 -- microseconds, "drop" or "wait" }, { "w", name, cooldown in microseconds }, { "b", name, pause in microseconds, edge }.
-
--- Names of limits where something has become free: their lines are looked at when the script has done everything else.
-local freed = { c = {}, r = {} }
-
--- The moment that stands for "admitted, but not begun": such a start counts in every window until it has a moment.
-local not_begun = 4e15
 
 local function free_permits(key, permits, entry)
   for _, limit in ipairs(cjson.decode(permits)) do

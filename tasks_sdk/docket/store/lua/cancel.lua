@@ -6,8 +6,8 @@ local reason = ARGV[3]
 --@include "_house"
 --@include "_events"
 --@include "_lines"
---@include "_cancel"
---@include "_admission"
+--@later "_cancel"
+--@include "_ahead"
 
 local state = cancel_execution(key, reason)
 look_at_lines()

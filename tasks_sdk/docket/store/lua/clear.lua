@@ -8,8 +8,8 @@ local most = tonumber(ARGV[4])
 --@include "_once"
 --@include "_events"
 --@include "_lines"
---@include "_cancel"
---@include "_admission"
+--@later "_cancel"
+--@include "_ahead"
 
 -- → whether it was cancelled
 local function cancel_waiting(key, entry)

@@ -6,8 +6,8 @@ local worker_id = ARGV[2]
 --@include "_house"
 --@include "_events"
 --@include "_lines"
---@include "_cancel"
---@include "_admission"
+--@later "_cancel"
+--@include "_ahead"
 local max_crashes = 0 -- nothing given back here had begun, so nothing is counted
 --@include "_hand_over"
 

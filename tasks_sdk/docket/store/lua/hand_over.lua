@@ -8,8 +8,8 @@ local begun_known = ARGV[5] == "1"
 --@include "_house"
 --@include "_events"
 --@include "_lines"
---@include "_cancel"
---@include "_admission"
+--@later "_cancel"
+--@include "_ahead"
 --@include "_hand_over"
 
 local begun

@@ -8,8 +8,8 @@ local most = ARGV[4]
 --@include "_once"
 --@include "_events"
 --@include "_lines"
---@include "_cancel"
---@include "_admission"
+--@later "_cancel"
+--@include "_ahead"
 
 local before = redis.call("HGET", maximums_key, name)
 if most == "" then

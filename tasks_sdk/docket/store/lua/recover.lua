@@ -5,8 +5,8 @@ local worker_id = ARGV[2]
 --@include "_house"
 --@include "_events"
 --@include "_lines"
---@include "_cancel"
---@include "_admission"
+--@later "_cancel"
+--@include "_ahead"
 local worker_name = quoted_name(worker_id)
 --@include "_claim"
 

@@ -7,8 +7,8 @@ local stride = 10
 --@include "_house"
 --@include "_events"
 --@include "_lines"
---@include "_cancel"
---@include "_admission"
+--@later "_cancel"
+--@include "_ahead"
 --@include "_strikes"
 
 -- Whoever asks has judged the calls by the rules it knows of: others may be in effect, and then it must judge again.
@@ -26,8 +26,21 @@ local function is_live(key, state, entry, deferred, held, waiting)
     or (state == "running" and entry and in_line(entry))
 end
 
+-- Workers sleep until the earliest due time they know of: only an earlier one is news. Most calls are due at once and wait for
+-- nothing, and then nobody has to know.
+local looked_ahead, before = false, nil
+local function look_ahead()
+  if not looked_ahead then
+    looked_ahead, before = true, earliest_due()
+  end
+end
+
 local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request, limits, lane)
   local record = runs .. key
+  local now = when_us == "" or tonumber(when_us) <= now_us
+  if not now or limits ~= "" then
+    look_ahead()
+  end
   local old = redis.call("HMGET", record, "state", "entry", "generation", "busy", "stop", "deferred", "dead", "when_us",
     "request", "held", "progress", "worker", "busy_worker", "waiting", "permits", "limits")
   local state, busy, stop, busy_worker = old[1], old[4], old[5], old[13]
@@ -70,12 +83,12 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
   end
 
   local generation = int(redis.call("INCR", generations_key))
-  local fields = { "function", name, "body", body, "generation", generation, "ttl_ms", ttl_ms, "request", request }
+  local fields = { "function", name, "body", body, "generation", generation, "request", request }
   local function set(field, value)
     fields[#fields + 1] = field
     fields[#fields + 1] = value
   end
-  if when_us == "" or tonumber(when_us) <= now_us then
+  if now then
     state = "queued"
     when_us = when_us == "" and now_text or when_us
     if busy then
@@ -90,6 +103,7 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
   end
   set("state", state)
   set("when_us", when_us)
+  if ttl_ms ~= usual_ttl_ms then set("ttl_ms", ttl_ms) end
   local nonce = nonce_of(body)
   if nonce then set("nonce", nonce) end
   if busy then
@@ -108,13 +122,6 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
 end
 
 local replies = {}
-local sound, before = pcall(earliest_due)
-if not sound then
-  for i = 3, #ARGV, stride do
-    replies[#replies + 1] = { "failed", queue_key .. ": " .. (type(before) == "table" and before.err or tostring(before)) }
-  end
-  return replies
-end
 for i = 3, #ARGV, stride do
   -- One call that cannot be scheduled (its key holds something foreign) does not take the batch with it.
   local done, reply = pcall(schedule, unpack(ARGV, i, i + stride - 1))
@@ -125,9 +132,8 @@ for i = 3, #ARGV, stride do
   end
   replies[#replies + 1] = done and reply or { "failed", problem }
 end
--- Workers sleep until the earliest due time they know of: only an earlier one is news.
 look_at_lines()
-local after = earliest_due()
+local after = looked_ahead and earliest_due()
 if after and (not before or after < before) then
   redis.call("PUBLISH", signals_channel, "due:" .. int(after))
 end

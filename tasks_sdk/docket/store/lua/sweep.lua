@@ -5,8 +5,8 @@ local max_crashes = tonumber(ARGV[2])
 --@include "_house"
 --@include "_events"
 --@include "_lines"
---@include "_cancel"
---@include "_admission"
+--@later "_cancel"
+--@include "_ahead"
 --@include "_hand_over"
 
 local handed_over = {}
