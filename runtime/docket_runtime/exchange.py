@@ -38,7 +38,7 @@ _CENSUS_INTERVAL = 0.1
 """Seconds between looks at what others still have to do, only while a worker is to leave when all is done."""
 _FROM_BELOW_EVERY = 16
 """Of so many rounds that claim, one begins with the lanes that could starve."""
-_WORTH_A_ROUND = 8
+_WORTH_A_ROUND = 3
 """Outcomes that are worth a round beside another one; with many slots a quarter of these, if that is more."""
 _PATIENCE_WITH_SUSPECTS = 1.0
 """Seconds that a lone worker waits for its slots to empty before it takes a suspect beside what runs on."""

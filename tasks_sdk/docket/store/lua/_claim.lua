@@ -111,7 +111,11 @@ local function claim_one(entry, key)
     note_entry(key, promoted and entry)
     return add_claim(entry, key, r, "?")
   end
-  redis.call("HSET", runs .. key, "state", "running", "entry", entry, "worker", worker_id, "started_us", now_text)
+  if promoted then
+    redis.call("HSET", runs .. key, "state", "running", "entry", entry, "worker", worker_id, "started_us", now_text)
+  else
+    redis.call("HSET", runs .. key, "state", "running", "worker", worker_id, "started_us", now_text)
+  end
   if r[10] ~= "0" then
     announce(key, "running", r[5], worker_name, now_moment, "null")
   end
