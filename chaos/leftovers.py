@@ -73,10 +73,32 @@ class _Owners:
                     self.client.exists(self.prefix + b":throttled:" + name)
                     for name in self.client.zrange(self.key, 0, -1)
                 )
+            case "waiters":  # how many stand in lines
+                lines = [
+                    self.prefix + b":waiting:" + each
+                    for each in self.client.smembers(self.prefix + b":limits")
+                ]
+                alarms = self.client.zrange(self.prefix + b":alarms", 0, -1)
+                lines += [self.prefix + b":throttled:" + each for each in alarms]
+                return int(self.client.get(self.key)) == sum(self.client.zcard(line) for line in lines)
+            case "unasked":  # lines that somebody must still look at
+                return all(
+                    self.client.exists(
+                        self.prefix + {b"c": b":waiting:", b"r": b":throttled:"}[line[:1]] + line[2:]
+                    )
+                    for line in self.client.smembers(self.key)
+                )
+            case "lifted":  # rules that are no more, and have held somebody
+                return all(
+                    self.client.exists(self.prefix + b":held:" + rule)
+                    for rule in self.client.smembers(self.key)
+                )
             case "deferred":
                 return all(self.is_alive(member) for member in self.client.smembers(self.key))
             case "held":  # what a rule holds
-                return bool(self.client.xrange(self.prefix + b":strikes", self.of, self.of)) and all(
+                is_rule = self.client.xrange(self.prefix + b":strikes", self.of, self.of)
+                was_rule = self.client.sismember(self.prefix + b":lifted", self.of)
+                return bool(is_rule or was_rule) and all(
                     self.is_alive(member) for member in self.client.zrange(self.key, 0, -1)
                 )
             case "orphans":  # dead letters that wait for a worker that knows their task

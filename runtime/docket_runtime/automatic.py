@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from docket.dependencies.perpetual import Perpetual
 from docket.docket import Docket
 from docket.errors import DocketError
+from docket.execution import TaskCall
 from docket.registry import Registry
 
 _LOG = logging.getLogger("docket.worker")
 
 _AGAIN = 60.0
 """Seconds after which a chain that somebody cancelled is begun anew; striking is what stops it for good."""
+
+
+_AT_ONCE = 200
+"""There may be thousands: one at a time the last would wait for seconds, all at once would hold up the loop."""
 
 
 class AutomaticTasks:
@@ -25,16 +31,28 @@ class AutomaticTasks:
 
     async def run(self) -> None:
         while True:
-            pause = _AGAIN
-            for name in self._registry:
-                statement = self._statement_of(name)
-                if statement is not None:
-                    try:
-                        await self._docket.add(name, when=statement.first_due(), key=name)()
-                    except DocketError as error:
-                        _LOG.warning("could not add the automatic task %s: %s", name, error)
-                        pause = 1.0
-            await asyncio.sleep(pause)
+            names = [name for name in self._registry if self._statement_of(name) is not None]
+            refused = [
+                await self._add(names[start : start + _AT_ONCE]) for start in range(0, len(names), _AT_ONCE)
+            ]
+            await asyncio.sleep(1.0 if any(refused) else _AGAIN)
+
+    async def _add(self, names: Sequence[str]) -> bool:
+        """Whether any of them was refused."""
+        calls: list[TaskCall] = []
+        for name in names:
+            statement = self._statement_of(name)
+            if statement is not None:
+                calls.append(self._docket.call(name, when=statement.first_due(), key=name)())
+        try:
+            added = await self._docket.add_many(calls)
+        except DocketError as error:
+            _LOG.warning("could not add the automatic tasks %s: %s", _listed(names), error)
+            return True
+        refused = [each for each in added if each.schedule_exception is not None]
+        for each in refused:
+            _LOG.warning("could not add the automatic task %s: %s", each.key, each.schedule_exception)
+        return bool(refused)
 
     def _statement_of(self, name: str) -> Perpetual | None:
         task = self._registry.get(name)
@@ -42,3 +60,7 @@ class AutomaticTasks:
             if isinstance(statement, Perpetual) and statement.automatic:
                 return statement
         return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -82,11 +82,18 @@ class Housekeeping:
             if not self._vouched():
                 try:
                     await self._bury_neighbours()
-                    for row in await self._store.ask(scripts.sweep(self._keys, self._max_crashes)):
-                        self._report(row, "lapsed")
+                    await self._sweep()
                 except (RedisError, DocketError, OSError) as error:
                     _LOG.debug("could not sweep: %s", error)
             await asyncio.sleep(self._pause * random.uniform(0.8, 1.2))
+
+    async def _sweep(self) -> None:
+        while True:
+            rows = await self._store.ask(scripts.sweep(self._keys, self._max_crashes))
+            for row in rows:
+                self._report(row, "lapsed")
+            if len(rows) < scripts.MOST_SWEPT:
+                return
 
     async def _bury_neighbours(self) -> None:
         """On its own host a worker can see that another has died; its work need not wait for the lease to lapse."""

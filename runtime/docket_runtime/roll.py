@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 
 from redis.exceptions import RedisError
 
@@ -16,8 +17,8 @@ from docket_runtime.settings import WorkerSettings
 
 _LOG = logging.getLogger("docket.worker")
 
-_ADOPTED_AT_ONCE = 1000
-"""As many dead letters of one task as the script takes back in one go."""
+_TOLD_AT_ONCE = 500
+"""Names of tasks in one script: a worker may know ten thousand, and Redis serves nobody else meanwhile."""
 
 
 class Roll:
@@ -41,19 +42,23 @@ class Roll:
     def be_new(self) -> None:
         self.worker_id = f"{self._name}/{secrets.token_hex(3)}"
 
-    @property
-    def _limited(self) -> list[str]:
-        return [
-            name
-            for name in self._registry
-            if self._all_limited or ((task := self._registry.get(name)) is not None and task.limits)
-        ]
+    def _is_limited(self, name: str) -> bool:
+        return self._all_limited or ((task := self._registry.get(name)) is not None and bool(task.limits))
 
     async def enlist(self) -> None:
         """This incarnation is on the roll, and work that only lacked its tasks is back in line."""
+        names = list(self._registry)
+        adopted = await self._tell(names[:_TOLD_AT_ONCE], names)
+        for start in range(_TOLD_AT_ONCE, len(names), _TOLD_AT_ONCE):
+            adopted += await self._tell(names[start : start + _TOLD_AT_ONCE], ())
+        if adopted:
+            _LOG.info("%d dead letters that lacked a worker for their task are in line again", adopted)
+
+    async def _tell(self, names: list[str], all_names: Sequence[str]) -> int:
+        """Of these tasks. Says how many dead letters there were of them."""
         total = 0
         while True:
-            adopted = await self._store.ask(
+            adopted, more = await self._store.ask(
                 scripts.enlist(
                     self._keys,
                     self.worker_id,
@@ -61,15 +66,14 @@ class Roll:
                     host=host(),
                     process=process(),
                     concurrency=self._settings.concurrency,
-                    tasks=list(self._registry),
-                    limited=self._limited,
+                    tasks=names,
+                    limited=[name for name in names if self._is_limited(name)],
+                    all_tasks=all_names,
                 )
             )
             total += int(adopted)
-            if adopted < _ADOPTED_AT_ONCE:
-                break
-        if total:
-            _LOG.info("%d dead letters that lacked a worker for their task are in line again", total)
+            if not more:
+                return total
 
     async def leave(self, worker_id: str | None = None) -> None:
         """What was still delivered to this incarnation (or an earlier one) goes back; its name leaves the roll."""

@@ -107,7 +107,7 @@ class LastDeath:
 
 @dataclass(frozen=True)
 class Queue:
-    """What the steward found in Redis at the monotonic instant `at`; as `docket.store.ledger.Figures`."""
+    """What the steward found in Redis at the monotonic instant `at`; as `docket.store.figures.Figures`."""
 
     due: int
     scheduled: int

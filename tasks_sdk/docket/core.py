@@ -20,6 +20,7 @@ from docket.resultstorage import AsyncKeyValue, ResultStorage
 from docket.settings import DocketSettings
 from docket.signatures import nonce_of
 from docket.snapshot import DocketSnapshot, WorkerInfo
+from docket.store import figures
 from docket.store.connect import check as check_url
 from docket.store.connect import keys_of
 from docket.store.keys import singles
@@ -209,23 +210,50 @@ class Core(Generic[E]):
         execution.learn(record)
         return execution
 
-    def snapshot(self) -> Operation[DocketSnapshot[E]]:
-        live = yield from snapshot.live_records(self.keys)
-        dead = [self.execution_of(record) for record in (yield from snapshot.dead_records(self.keys))]
-        running = [
-            self.execution_of(each, self._make_running)
-            for each in live
-            if each.state == ExecutionState.RUNNING
-        ]
-        future = [self.execution_of(each) for each in live if each.state != ExecutionState.RUNNING]
+    def snapshot(
+        self, limit: int | None = None, see: Callable[[E], object] | None = None
+    ) -> Operation[DocketSnapshot[E]]:
+        """`see` is shown everything, also what is beyond the limit."""
+        if limit is not None and limit < 0:
+            raise ValueError(f"expected limit to be at least 0, got {limit}")
+        future, running, dead = snapshot.FirstDue[E](limit), dict[str, E](), list[E]()
+
+        def live_one(record: Record) -> None:
+            runs = record.state == ExecutionState.RUNNING
+            execution = self.execution_of(record, self._make_running if runs else None)
+            if see is not None:
+                see(execution)
+            # What has moved while we looked is as it was last.
+            running.pop(record.key, None)
+            future.withdraw(record.key)
+            if runs:
+                running[record.key] = execution
+            else:
+                future.offer(execution)
+
+        def dead_one(record: Record) -> None:
+            execution = self.execution_of(record)
+            if see is not None:
+                see(execution)
+            if limit is None or len(dead) < limit:
+                dead.append(execution)
+
+        most_each = None if see is not None else limit
+        yield from snapshot.Tour(self.keys, live_one, most_each).live()
+        yield from snapshot.Tour(self.keys, dead_one, most_each).dead()
+        waiting = future.chosen()
+        total, omitted = len(waiting) + len(running), 0
+        if limit is not None and (len(waiting) >= limit or len(dead) >= limit):
+            counted = yield from figures.figures(self.keys)
+            omitted = max(0, counted.backlog - len(waiting)) + max(0, counted.dead - len(dead))
+            total = max(total, counted.backlog + len(running))
         workers = yield from self.workers()
-        return DocketSnapshot(
-            clock.now(), len(live), sorted(future, key=lambda each: each.when), running, dead, workers
-        )
+        return DocketSnapshot(clock.now(), total, waiting, list(running.values()), dead, workers, omitted)
 
     def dead_letters(self) -> Operation[list[E]]:
-        records = yield from snapshot.dead_records(self.keys)
-        return [self.execution_of(record) for record in records]
+        found: list[E] = []
+        yield from snapshot.Tour(self.keys, lambda record: found.append(self.execution_of(record))).dead()
+        return found
 
     def workers(self) -> Operation[list[WorkerInfo]]:
         """Those whose lease holds and whose heartbeat was heard lately."""

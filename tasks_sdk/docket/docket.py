@@ -334,9 +334,10 @@ class Docket:
         with self.core.span("clear"):
             return await self.store.perform(scheduling.clear(self.keys))
 
-    async def snapshot(self) -> DocketSnapshot[Execution]:
-        """Everything waiting, running or set aside, whether or not its task is registered here."""
-        return await self.store.perform(self.core.snapshot())
+    async def snapshot(self, *, limit: int | None = None) -> DocketSnapshot[Execution]:
+        """Everything waiting, running or set aside, whether or not its task is registered here. `limit`: of what waits,
+        and of the dead letters, only the first are listed; `total_tasks` counts all, `omitted` those not listed."""
+        return await self.store.perform(self.core.snapshot(limit))
 
     async def workers(self) -> list[WorkerInfo]:
         return await self.store.perform(self.core.workers())

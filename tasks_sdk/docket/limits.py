@@ -78,7 +78,15 @@ def set_maximum(keys: Keys, name: str, most: int | None) -> Operation[int | None
     if most is not None and most < 0:
         raise ValueError(f"expected a limit to admit 0 or more, got {most}")
     before = yield scripts.maximum(keys, name, most)
-    return None if before is None else int(before)
+    # Which limits have this name in common only those know that stand in their lines.
+    cursor = "0"
+    while True:
+        ((raw, names),) = yield Commands((("SSCAN", keys.limits, cursor, "COUNT", _PAGE),))
+        if names:
+            yield scripts.look(keys, [limit.decode(errors="surrogateescape") for limit in names])
+        cursor = raw.decode()
+        if cursor == "0":
+            return None if before is None else int(before)
 
 
 def _maximums(reply: list[bytes]) -> dict[str, int]:

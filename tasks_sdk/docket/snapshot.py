@@ -1,21 +1,23 @@
-"""A picture of a whole docket: everything waiting, running or set aside, read in pages."""
+"""A picture of a docket: what is waiting, running or set aside, read in pages, however much of it there is."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from docket import clock
+from docket.execution import ExecutionView
 from docket.message import FIELDS, Record, name_of, parse_record
+from docket.states import ExecutionState
 from docket.store.keys import Keys
 from docket.store.requests import Commands, Operation
 
 PAGE = 500
 
-E = TypeVar("E")
+E = TypeVar("E", bound=ExecutionView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,10 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class DocketSnapshot(Generic[E]):
-    """`future`: scheduled, queued, or waiting for an earlier body of their key; `dead`: the dead letters."""
+    """`future`: scheduled, queued, or waiting for an earlier body of their key; `dead`: the dead letters.
+
+    `omitted`: how many of these two are not in the lists, because only so many were asked for.
+    """
 
     taken: datetime
     total_tasks: int
@@ -41,78 +46,149 @@ class DocketSnapshot(Generic[E]):
     running: list[E] = field(default_factory=list[E])
     dead: list[E] = field(default_factory=list[E])
     workers: list[WorkerInfo] = field(default_factory=list[WorkerInfo])
+    omitted: int = 0
 
 
-def read_records(keys: Keys, names: Iterable[str]) -> Operation[list[Record]]:
-    """The records of these keys, without those that are gone."""
-    wanted = list(names)
-    found: list[Record] = []
-    for start in range(0, len(wanted), PAGE):
-        page = wanted[start : start + PAGE]
-        replies = yield Commands([("HMGET", keys.runs(key), *FIELDS) for key in page])
-        found += [
-            record
-            for key, reply in zip(page, replies, strict=True)
-            if (record := parse_record(key, reply)) is not None
-        ]
-    return found
+class FirstDue(Generic[E]):
+    """Of what is offered, the `most` that are due first (None: all); one that is offered again is as it was last."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._kept: dict[str, E] = {}
+
+    def offer(self, execution: E) -> None:
+        self._kept[execution.key] = execution
+        if self._most is not None and len(self._kept) > 2 * self._most + PAGE:
+            self._kept = {each.key: each for each in self.chosen()}
+
+    def withdraw(self, key: str) -> None:
+        self._kept.pop(key, None)
+
+    def chosen(self) -> list[E]:
+        """By due time."""
+        return sorted(self._kept.values(), key=lambda each: each.when)[: self._most]
 
 
-def live_records(keys: Keys) -> Operation[list[Record]]:
-    """Everything that waits or runs, each once, the parked ones last and by due time."""
-    names: dict[str, None] = {}
-    for lane in (keys.suspects, keys.redelivered, keys.high, keys.stream, keys.low):
-        names |= dict.fromkeys((yield from _keys_in_stream(lane)))
-    deferred, rules, limits, rates = yield Commands(
-        (
-            ("SMEMBERS", keys.deferred),
-            ("XRANGE", keys.strikes, "-", "+"),
-            ("SMEMBERS", keys.limits),
-            ("ZRANGE", keys.alarms, 0, -1),
+Visit = Callable[[Record], object]
+
+
+class Tour:
+    """Shows `visit` one record after the other, with never more than a page of them in memory, and by commands that
+    take no longer the more there is. What moves meanwhile may be shown twice.
+
+    `most_each`: of each place where executions wait, about so many that wait are shown, the first (None: all).
+    """
+
+    def __init__(self, keys: Keys, visit: Visit, most_each: int | None = None) -> None:
+        self._keys, self._visit, self._most_each = keys, visit, most_each
+
+    def live(self) -> Operation[None]:
+        """Everything that waits or runs; the parked ones last and by due time."""
+        keys = self._keys
+        for lane in (keys.suspects, keys.redelivered, keys.high, keys.stream, keys.low):
+            yield from self._stream(lane)
+        yield from self._lines()
+        deferred, rules, lifted = yield Commands(
+            (
+                ("SMEMBERS", keys.deferred),
+                ("XRANGE", keys.strikes, "-", "+"),
+                ("SMEMBERS", keys.lifted),
+            )
         )
-    )
-    lines = [keys.waiting(name.decode()) for name in limits] + [
-        keys.throttled(name.decode()) for name in rates
-    ]
-    for line in lines:
-        names |= dict.fromkeys((yield from _keys_in_order(line)))
-    names |= dict.fromkeys(key.decode() for key in deferred)
-    for rule, _ in rules:
-        names |= dict.fromkeys((yield from _keys_in_order(keys.held(rule.decode()))))
-    names |= dict.fromkeys((yield from _keys_in_order(keys.queue)))
-    records = yield from read_records(keys, names)
-    return [record for record in records if not record.ended]
+        yield from self._records([key.decode(errors="surrogateescape") for key in deferred])
+        for rule in (*(rule for rule, _ in rules), *lifted):
+            yield from self._zset(keys.held(rule.decode()))
+        yield from self._zset(keys.queue)
+
+    def dead(self) -> Operation[None]:
+        """The dead letters, the oldest first."""
+        yield from self._zset(self._keys.dead, dead=True)
+
+    def _lines(self) -> Operation[None]:
+        """Those who wait for a limit. There may be a limit for each customer, and nobody waiting for most of them."""
+        keys, cursor = self._keys, "0"
+        while True:
+            ((raw, names),) = yield Commands((("SSCAN", keys.limits, cursor, "COUNT", PAGE),))
+            yield from self._lines_of([keys.waiting(name.decode()) for name in names])
+            cursor = raw.decode()
+            if cursor == "0":
+                break
+        alarms = yield from _all_of(keys.alarms)
+        for start in range(0, len(alarms), PAGE):
+            yield from self._lines_of([keys.throttled(name) for name in alarms[start : start + PAGE]])
+
+    def _lines_of(self, lines: list[str]) -> Operation[None]:
+        lengths = yield Commands([("ZCARD", line) for line in lines])
+        for line, length in zip(lines, lengths, strict=True):
+            if length:
+                yield from self._zset(line)
+
+    def _stream(self, stream: str) -> Operation[None]:
+        since, shown = "-", 0
+        while self._wants_more(shown):
+            entries: list[tuple[bytes, list[bytes]]] = (
+                yield Commands((("XRANGE", stream, since, "+", "COUNT", PAGE),))
+            )[0]
+            names: list[str] = []
+            for _, fields in entries:
+                values = dict(zip(fields[::2], fields[1::2], strict=False)) if fields else {}
+                if b"k" in values:
+                    names.append(values[b"k"].decode(errors="surrogateescape"))
+            shown += yield from self._records(names)
+            if len(entries) < PAGE:
+                return
+            since = "(" + entries[-1][0].decode()
+
+    def _zset(self, zset: str, *, dead: bool = False) -> Operation[None]:
+        start, shown = 0, 0
+        while self._wants_more(shown):
+            page = yield from _page_of(zset, start)
+            shown += yield from self._records(page, dead=dead)
+            if len(page) < PAGE:
+                return
+            start += len(page)
+
+    def _wants_more(self, shown: int) -> bool:
+        return self._most_each is None or shown < self._most_each
+
+    def _records(self, names: Sequence[str], *, dead: bool = False) -> Operation[int]:
+        """Shows the records of these keys, without those that are gone or have ended (`dead`: but for dead letters, and
+        no others). Says how many of them do not run."""
+        shown = 0
+        for start in range(0, len(names), PAGE):
+            page = names[start : start + PAGE]
+            replies = yield Commands([("HMGET", self._keys.runs(key), *FIELDS) for key in page])
+            for key, reply in zip(page, replies, strict=True):
+                record = parse_record(key, reply)
+                if record is not None and (record.dead if dead else not record.ended):
+                    self._visit(record)
+                    shown += record.state != ExecutionState.RUNNING
+        return shown
 
 
-def dead_records(keys: Keys) -> Operation[list[Record]]:
-    """The dead letters, the oldest first."""
-    records = yield from read_records(keys, (yield from _keys_in_order(keys.dead)))
-    return [record for record in records if record.dead]
+def dead_keys(keys: Keys) -> Operation[list[str]]:
+    """Of the dead letters, the oldest first."""
+    return (yield from _all_of(keys.dead))
 
 
-def _keys_in_stream(stream: str) -> Operation[list[str]]:
+def is_dead(keys: Keys, key: str) -> Operation[bool]:
+    """Whether this execution has been set aside."""
+    (moment,) = yield Commands((("ZSCORE", keys.dead, key),))
+    return moment is not None
+
+
+def _all_of(zset: str) -> Operation[list[str]]:
     names: list[str] = []
-    since = "-"
     while True:
-        entries: list[tuple[bytes, list[bytes]]] = (
-            yield Commands((("XRANGE", stream, since, "+", "COUNT", PAGE),))
-        )[0]
-        for _, fields in entries:
-            values = dict(zip(fields[::2], fields[1::2], strict=False)) if fields else {}
-            if b"k" in values:
-                names.append(values[b"k"].decode(errors="surrogateescape"))
-        if len(entries) < PAGE:
-            return names
-        since = "(" + entries[-1][0].decode()
-
-
-def _keys_in_order(zset: str) -> Operation[list[str]]:
-    names: list[str] = []
-    while True:
-        page: list[bytes] = (yield Commands((("ZRANGE", zset, len(names), len(names) + PAGE - 1),)))[0]
-        names += [key.decode(errors="surrogateescape") for key in page]
+        page = yield from _page_of(zset, len(names))
+        names += page
         if len(page) < PAGE:
             return names
+
+
+def _page_of(zset: str, start: int) -> Operation[list[str]]:
+    page: list[bytes] = (yield Commands((("ZRANGE", zset, start, start + PAGE - 1),)))[0]
+    return [key.decode(errors="surrogateescape") for key in page]
 
 
 def workers(keys: Keys) -> Operation[list[WorkerInfo]]:

@@ -1,14 +1,11 @@
-"""What a snapshot comes to for each task: how much of it waits, runs or is late."""
+"""What there is comes to for each task: how much of it waits, runs or is late."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from docket.execution import ExecutionView
-from docket.snapshot import DocketSnapshot
 from docket.states import ExecutionState
 
 
@@ -46,16 +43,24 @@ class TaskStatistics:
             self.oldest_overdue = when if self.oldest_overdue is None else min(self.oldest_overdue, when)
 
 
-def per_task(taken: DocketSnapshot[Any]) -> list[TaskStatistics]:
-    """One for each task that the snapshot shows, those with most to do first."""
-    found: dict[str, TaskStatistics] = {}
+class Statistics:
+    """Of every task that it is shown something of."""
 
-    def of(execution: ExecutionView) -> TaskStatistics:
-        return found.setdefault(execution.function_name, TaskStatistics(execution.function_name))
+    def __init__(self, taken: datetime) -> None:
+        self._taken = taken
+        self._found: dict[str, TaskStatistics] = {}
 
-    executions: Iterable[ExecutionView] = (*taken.running, *taken.future)
-    for execution in executions:
-        of(execution).count(execution, taken.taken)
-    for execution in taken.dead:
-        of(execution).dead += 1
-    return sorted(found.values(), key=lambda each: (-each.total, each.task))
+    def see(self, execution: ExecutionView) -> None:
+        """One that waits, runs or was set aside."""
+        each = self._found.get(execution.function_name)
+        if each is None:
+            each = self._found[execution.function_name] = TaskStatistics(execution.function_name)
+        if execution.state is ExecutionState.FAILED:
+            each.dead += 1
+        else:
+            each.count(execution, self._taken)
+
+    @property
+    def per_task(self) -> list[TaskStatistics]:
+        """Those with most to do first."""
+        return sorted(self._found.values(), key=lambda each: (-each.total, each.task))

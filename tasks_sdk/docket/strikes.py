@@ -23,6 +23,8 @@ _LOG = logging.getLogger("docket.strikes")
 
 STALE = b"stale"
 
+_RELEASED_AT_ONCE = 500
+
 _SIGNED_FIELDS = (b"function", b"parameter", b"operator", b"hold")
 
 
@@ -74,6 +76,8 @@ def _change(keys: Keys, strikes: StrikeList, instruction: StrikeInstruction, val
         reply = yield scripts.strike(keys, strikes.rules.version, lifted, row)
         if reply != STALE:
             break
+    while found and (yield scripts.release(keys, _RELEASED_AT_ONCE)):
+        pass
     yield from load(keys, strikes)
     return found
 

@@ -383,8 +383,8 @@ class Docket:
         with self.core.span("clear"):
             return self.store.perform(scheduling.clear(self.keys))
 
-    def snapshot(self) -> DocketSnapshot[Execution]:
-        return self.store.perform(self.core.snapshot())
+    def snapshot(self, *, limit: int | None = None) -> DocketSnapshot[Execution]:
+        return self.store.perform(self.core.snapshot(limit))
 
     def workers(self) -> list[WorkerInfo]:
         return self.store.perform(self.core.workers())

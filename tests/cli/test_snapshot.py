@@ -91,6 +91,30 @@ def test_what_runs_is_shown_with_its_worker(
     assert worker.ends() == 0
 
 
+def test_of_a_large_docket_what_comes_first_is_shown_and_the_rest_is_counted(
+    ask: Answer, client: Docket
+) -> None:
+    client.add_many([client.call("trace", key=f"due{i}")("x") for i in range(4)])
+    hour = timedelta(hours=1)
+    client.add_many(
+        [client.call("trace", clock.now() + hour * (i + 1), f"later{i}")("x") for i in range(1200)]
+    )
+    _, told, _ = ask("snapshot", "--limit", "6")
+    assert "4 due, 1200 scheduled, 0 running, 0 dead, 0 workers" in told
+    assert "1198 more are not shown" in told
+    assert all(f"due{i}" in told for i in range(4)) and "later1" in told and "later2" not in told
+    code, told, _ = ask("snapshot", "--json", "--limit", "6")
+    found = json.loads(told)
+    assert (code, found["omitted"], len(found["future"])) == (0, 1198, 6)
+    assert found["counts"]["scheduled"] == found["tasks"][0]["scheduled"] == 1200
+    assert found["tasks"][0]["total"] == 1204
+    assert json.loads(ask("snapshot", "--json", "--limit", "0")[1])["omitted"] == 0
+    assert len(json.loads(ask("snapshot", "--json")[1])["future"]) == 1000
+    assert "1204" in ask("snapshot", "--stats", "--limit", "6")[1]
+    assert ask("snapshot", "--limit", "-1")[::2] == (2, "docket: expected --limit to be at least 0, got -1\n")
+    client.clear()
+
+
 def test_dead_letters_are_shown_with_their_cause(
     ask: Answer, client: Docket, start: Callable[..., Running]
 ) -> None:

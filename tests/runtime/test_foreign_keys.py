@@ -16,8 +16,8 @@ from docket.store.refusals import ForeignKey
 from docket.sync import Docket as BlockingDocket
 from tests.runtime.support import soon, until, work_off
 
-ONLY_WORKERS = ("known", "limited", "timekeeper")
-"""Clients never look there."""
+ONLY_WORKERS = ("known", "limited", "timekeeper", "unasked", "waiters")
+"""Clients never look there, or only if there are limits."""
 
 NAMED = re.compile(r"the key '([^']+)' in Redis holds a (\w+), where docket keeps a (\w+)")
 

@@ -340,6 +340,19 @@ async def strikes_once(scene: Scene) -> None:
     assert await scene.docket.restore("trace") is True
 
 
+async def releases_what_was_held_once(scene: Scene) -> None:
+    await scene.held("a", "b")
+    await scene.docket.strike("trace", hold=True)
+    async with scene.docket.redis() as redis:
+        (rule,) = (each.id for each in scene.docket.strike_list)
+        await redis.zadd(scene.docket.keys.held(rule), {"a": 1, "b": 2})
+    await scene.with_lost(scripts.RELEASE, scene.behind.restore("trace"))
+    async with scene.docket.redis() as redis:
+        assert await redis.zrange(scene.docket.keys.queue, 0, -1) == [b"a", b"b"]
+        assert await redis.exists(scene.docket.keys.held(rule), scene.docket.keys.lifted) == 0
+        await redis.delete(scene.docket.keys.queue)
+
+
 async def reads_the_strikes(scene: Scene) -> None:
     await scene.docket.strike("trace")
     execution = await scene.with_lost(scripts.STRIKES, scene.behind.add("trace")("never"))
@@ -357,6 +370,14 @@ async def resets_a_maximum_and_tells_what_it_was(scene: Scene) -> None:
     await scene.docket.set_limit("limit", 5)
     assert await scene.with_lost(scripts.MAXIMUM, scene.behind.reset_limit("limit")) == 5
     assert await scene.docket.reset_limit("limit") is None
+
+
+async def looks_at_the_lines(scene: Scene) -> None:
+    async with scene.docket.redis() as redis:
+        await redis.sadd(scene.docket.keys.limits, "limit")
+        await scene.with_lost(scripts.LOOK, scene.behind.set_limit("family", 2))
+        await redis.delete(scene.docket.keys.limits)
+    await scene.docket.reset_limit("family")
 
 
 async def counts_progress_once(scene: Scene) -> None:
@@ -408,6 +429,8 @@ ASKED = {
     purges_and_counts: scripts.PURGE_DEAD,
     strikes_once: scripts.STRIKE,
     reads_the_strikes: scripts.STRIKES,
+    releases_what_was_held_once: scripts.RELEASE,
+    looks_at_the_lines: scripts.LOOK,
     sets_a_maximum_and_tells_what_it_was: scripts.MAXIMUM,
     resets_a_maximum_and_tells_what_it_was: scripts.MAXIMUM,
     counts_progress_once: scripts.PROGRESS,

@@ -10,7 +10,8 @@ import pytest
 
 from docket import Docket
 from docket.settings import DocketSettings
-from docket.store.ledger import Figures, Ledger, open_ledger
+from docket.store.figures import Figures
+from docket.store.ledger import Ledger, open_ledger
 from tests.runtime.support import Gate, running, soon, until, work_off
 
 NOTHING = Figures(due=0, scheduled=0, waiting=0, dead=0, latency=0.0)

@@ -1,4 +1,4 @@
-"""`docket snapshot`: a picture of everything that waits, runs or was set aside.
+"""`docket snapshot`: a picture of what waits, runs or was set aside; of a large docket, of what comes first.
 
 No argument of a task is unpickled for it, so neither an unknown task nor a hostile one can spoil the picture.
 """
@@ -9,14 +9,25 @@ from typing import Annotated, Any
 
 import typer
 
+from docket import clock
 from docket.cli import dead, options, printing
-from docket.cli.session import EXIT_CODES, IMPORT_FAILED, opened, registering, remark_if_unused
+from docket.cli.session import (
+    EXIT_CODES,
+    IMPORT_FAILED,
+    USAGE,
+    leave,
+    opened,
+    registering,
+    remark_if_unused,
+)
 from docket.execution import ExecutionState
 from docket.snapshot import DocketSnapshot
-from docket.statistics import TaskStatistics, per_task
-from docket.sync import Execution
+from docket.statistics import Statistics, TaskStatistics
+from docket.store.figures import figures
+from docket.sync import Docket, Execution
 
 EPILOG = f"""\b
+What runs is always shown whole, and what is counted is counted whole.
 Overdue is what waits although its moment has come.
 
 \b
@@ -32,6 +43,13 @@ Tasks = Annotated[
         metavar="MODULE:COLLECTION",
     ),
 ]
+
+Limit = Annotated[
+    int,
+    options.number("--limit", "Show so many of what waits, and of the dead letters, the first; 0: all."),
+]
+
+_LIMIT = 1000
 
 _COLUMNS = ("When", "Function", "Key", "State", "Worker", "Started")
 
@@ -54,15 +72,20 @@ def snapshot(
     url: options.URL = options.WHERE,
     stats: Stats = False,
     tasks: Tasks = None,
+    limit: Limit = options.shown(_LIMIT),
     as_json: options.AsJSON = False,
 ) -> None:
-    """Show everything that waits, runs or was set aside."""
+    """Show what waits, runs or was set aside."""
+    if limit < 0:
+        leave(f"expected --limit to be at least 0, got {limit}", USAGE)
+    statistics = Statistics(clock.now())
     with opened(docket, url) as it:
         registering(it, tasks or ())
-        taken = it.snapshot()
-        counts, by_task = _counts(taken), per_task(taken)
+        see = statistics.see if stats or tasks or as_json else None
+        taken = it.store.perform(it.core.snapshot(limit or None, see))
+        counts, by_task = _counts(it, taken), statistics.per_task
         unknown = [each.task for each in by_task if each.task not in it.tasks] if tasks else None
-        if not (by_task or taken.workers):
+        if not any(counts.values()):
             remark_if_unused(it)
     if as_json:
         printing.print_json(_as_data(docket, taken, counts, by_task, unknown))
@@ -76,6 +99,8 @@ def snapshot(
         lines.append(printing.table("", _COLUMNS, rows))
     if taken.dead:
         lines.append(dead.table("Dead letters", taken.dead, taken.taken))
+    if taken.omitted:
+        lines.append(f"{taken.omitted} more are not shown; --limit N shows more, --limit 0 all")
     if stats and by_task:
         lines.append(printing.table("Tasks", _STATISTICS, [_statistics_row(each, taken) for each in by_task]))
     if unknown:
@@ -83,16 +108,21 @@ def snapshot(
     printing.show(*lines)
 
 
-def _counts(taken: DocketSnapshot[Execution]) -> dict[str, int]:
-    scheduled = sum(
-        execution.state is ExecutionState.SCHEDULED and execution.when > taken.taken
-        for execution in taken.future
-    )
+def _counts(it: Docket, taken: DocketSnapshot[Execution]) -> dict[str, int]:
+    if taken.omitted:
+        counted = it.store.perform(figures(it.keys))
+        due, scheduled, dead = counted.due + counted.waiting, counted.scheduled, counted.dead
+    else:
+        scheduled = sum(
+            execution.state is ExecutionState.SCHEDULED and execution.when > taken.taken
+            for execution in taken.future
+        )
+        due, dead = len(taken.future) - scheduled, len(taken.dead)
     return {
-        "due": len(taken.future) - scheduled,
+        "due": due,
         "scheduled": scheduled,
         "running": len(taken.running),
-        "dead": len(taken.dead),
+        "dead": dead,
         "workers": len(taken.workers),
     }
 
@@ -146,6 +176,7 @@ def _as_data(
         "docket": name,
         "taken": printing.iso(taken.taken),
         "counts": counts,
+        "omitted": taken.omitted,
         "running": [_execution_as_data(execution) for execution in taken.running],
         "future": [_execution_as_data(execution) for execution in taken.future],
         "dead": [_execution_as_data(execution) for execution in taken.dead],

@@ -32,6 +32,7 @@ KINDS = {
     "timekeeper": "string",
     "strikes": "stream",
     "held": "zset",
+    "lifted": "set",
     "concurrency": "set",
     "waiting": "zset",
     "throttled": "zset",
@@ -39,6 +40,8 @@ KINDS = {
     "maximums": "hash",
     "limited": "set",
     "alarms": "zset",
+    "waiters": "string",
+    "unasked": "set",
     "rates": "zset",
     "cooldowns": "string",
     "debounces": "string",
@@ -169,6 +172,11 @@ class Keys:
         held; goes to the queue when the rule is lifted."""
         return f"{self.prefix}:held:{rule}"
 
+    @property
+    def lifted(self) -> str:
+        """set · the ids of rules that are no more, and of which not all that they held is in the queue yet."""
+        return f"{self.prefix}:lifted"
+
     def concurrency(self, limit: str) -> str:
         """set · the keys of the executions that hold a permit of this limit; SCARD tells how many."""
         return f"{self.prefix}:concurrency:{limit}"
@@ -206,6 +214,16 @@ class Keys:
     def alarms(self) -> str:
         """zset · the rate limits that somebody waits for, by the moment when the first of them may be admitted."""
         return f"{self.prefix}:alarms"
+
+    @property
+    def waiters(self) -> str:
+        """string · how many wait for a limit; goes with the last of them."""
+        return f"{self.prefix}:waiters"
+
+    @property
+    def unasked(self) -> str:
+        """set · limits (`c:` or `r:` and the name) whose lines a script had no time for; the next exchange has."""
+        return f"{self.prefix}:unasked"
 
     def rates(self, limit: str) -> str:
         """zset · the starts in the window of a rate limit: delivery by its moment; expires with the window."""
@@ -270,4 +288,5 @@ def singles(keys: Keys) -> list[str]:
         keys.known,
         keys.timekeeper,
     ]
-    return [*lanes, *one_each, keys.strikes, keys.limits, keys.maximums, keys.limited, keys.alarms]
+    of_limits = [keys.limits, keys.maximums, keys.limited, keys.alarms, keys.waiters, keys.unasked]
+    return [*lanes, *one_each, keys.strikes, keys.lifted, *of_limits]

@@ -15,6 +15,7 @@ from docket.settings import DocketSettings
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.connect import keys_of, resolve
+from docket.store.figures import Figures, figures
 from docket.store.keys import SUSPECTS, Keys
 from docket.store.requests import SUBSCRIBED, Commands
 
@@ -32,18 +33,6 @@ class HandedOver:
     returned: int
     suspects: int
     dead: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """How much there is to do. `due`: claimed by nobody yet; `waiting`: due, but for something else than a worker;
-    `latency`: the seconds for which the oldest of those that are due has been."""
-
-    due: int
-    scheduled: int
-    waiting: int
-    dead: int
-    latency: float
 
 
 def lease_ms(redelivery_timeout: timedelta, interval: timedelta) -> int:
@@ -128,8 +117,14 @@ class Ledger:
         }
 
     async def sweep(self, max_crashes: int) -> list[tuple[str, HandedOver]]:
-        """Hands over the work of every worker whose lease has lapsed; says whose."""
-        return [_parse(row) for row in await self._store.ask(scripts.sweep(self._keys, max_crashes))]
+        """Hands over the work of workers whose lease has lapsed; says whose. A few at a time: where a host has died,
+        there may be many, and Redis serves nobody else meanwhile."""
+        swept: list[tuple[str, HandedOver]] = []
+        while True:
+            rows = await self._store.ask(scripts.sweep(self._keys, max_crashes))
+            swept += map(_parse, rows)
+            if len(rows) < scripts.MOST_SWEPT:
+                return swept
 
     async def suspects(self) -> int:
         """How many suspects are in line, those included that are being run alone just now."""
@@ -149,8 +144,7 @@ class Ledger:
 
     async def figures(self) -> Figures:
         """How much there is to do at this moment."""
-        *counts, late_us = await self._store.ask(scripts.figures(self._keys))
-        return Figures(*map(int, counts), latency=int(late_us) / 1e6)
+        return await self._store.perform(figures(self._keys))
 
 
 def _text(raw: bytes | None) -> str:

@@ -80,6 +80,9 @@ def _is_used(name: str, text: str) -> bool:
     return len(re.findall(rf"\b{name}\b", text)) > 1
 
 
+MOST_SWEPT = 5
+
+
 @dataclass(frozen=True)
 class Script:
     """One Lua file. `arguments` follow the prefix; `items` names what is repeated behind them."""
@@ -131,7 +134,7 @@ CANCEL = Script("cancel", arguments=("key", "reason"))
 CLEAR = Script("clear", arguments=("request", "cursor", "most"))
 ENLIST = Script(
     "enlist",
-    arguments=("worker_id", "lease_ms", "host", "process", "slots", "limited_tasks"),
+    arguments=("worker_id", "lease_ms", "host", "process", "slots", "limited_tasks", "all_tasks"),
     items=("task",),
 )
 RENEW = Script("renew", arguments=("lease_ms",), items=("worker_id",))
@@ -139,7 +142,7 @@ HAND_OVER = Script(
     "hand_over", arguments=("worker_id", "cause", "max_crashes", "begun_known"), items=("entry",)
 )
 EVACUATE = Script("evacuate", arguments=("worker_id",), items=("entry",))
-SWEEP = Script("sweep", arguments=("max_crashes",))
+SWEEP = Script("sweep", arguments=("max_crashes", "most"))
 RETRY_DEAD = Script("retry_dead", arguments=("request", "key"))
 PURGE_DEAD = Script("purge_dead", arguments=("request", "most"), items=("key",))
 STRIKE = Script(
@@ -148,6 +151,8 @@ STRIKE = Script(
     items=("lifted",),
 )
 STRIKES = Script("strikes")
+RELEASE = Script("release", arguments=("most",))
+LOOK = Script("look", items=("limit",))
 MAXIMUM = Script("maximum", arguments=("request", "name", "most"))
 PROGRESS = Script("progress", arguments=("key", "entry", "verb", "value", "request"))
 OBSERVE = Script("observe", arguments=("key", "observer", "mark"))
@@ -170,6 +175,8 @@ ALL = (
     PURGE_DEAD,
     STRIKE,
     STRIKES,
+    RELEASE,
+    LOOK,
     MAXIMUM,
     PROGRESS,
     OBSERVE,
@@ -270,7 +277,7 @@ def cancel(keys: Keys, key: str, reason: str = "") -> Call:
 
 
 def clear(keys: Keys, cursor: str, most: int) -> Call:
-    """Replies how many were cancelled and the next cursor (`""`: done). Begin with `d:`."""
+    """Replies how many were cancelled and the next cursor (`""`: done). Begin with `c:`."""
     return Call(CLEAR, keys.stream, [keys.prefix, _request(), cursor, most])
 
 
@@ -282,15 +289,19 @@ def enlist(
     host: str,
     process: str,
     concurrency: int,
-    tasks: Iterable[str],
-    limited: Iterable[str] = (),
+    tasks: Sequence[str],
+    limited: Sequence[str] = (),
+    all_tasks: Sequence[str] | None = None,
 ) -> Call:
-    """Replies how many dead letters went back in line because this worker knows their task."""
-    return Call(
-        ENLIST,
-        keys.stream,
-        [keys.prefix, worker_id, lease_ms, host, process, concurrency, json.dumps(list(limited)), *tasks],
-    )
+    """`tasks`: those that are told of in this call, `limited` those of them that state a limit. `all_tasks`: what
+    several calls tell together, with the first of them, and nothing with the others; None: this one tells all.
+
+    Replies how many dead letters went back in line because this worker knows their task, and whether there are more.
+    """
+    arguments = [keys.prefix, worker_id, lease_ms, host, process, concurrency]
+    told = tasks if all_tasks is None else all_tasks
+    texts = [json.dumps(limited), "" if all_tasks == () else json.dumps(told)]
+    return Call(ENLIST, keys.stream, [*arguments, *texts, *tasks])
 
 
 def renew(keys: Keys, worker_ids: Iterable[str], lease_ms: int) -> Call:
@@ -313,8 +324,8 @@ def evacuate(keys: Keys, worker_id: str, begun: Iterable[str]) -> Call:
 
 
 def sweep(keys: Keys, max_crashes: int) -> Call:
-    """Replies like `hand_over`, a row for each worker whose lease had lapsed."""
-    return Call(SWEEP, keys.stream, [keys.prefix, max_crashes])
+    """Replies like `hand_over`, a row for each worker whose lease had lapsed: for `MOST_SWEPT` at most."""
+    return Call(SWEEP, keys.stream, [keys.prefix, max_crashes, MOST_SWEPT])
 
 
 def retry_dead(keys: Keys, key: str) -> Call:
@@ -322,9 +333,19 @@ def retry_dead(keys: Keys, key: str) -> Call:
     return Call(RETRY_DEAD, keys.stream, [keys.prefix, _request(), key])
 
 
-def purge_dead(keys: Keys, dead: Iterable[str] = (), most: int = 1000) -> Call:
+def purge_dead(keys: Keys, dead: Iterable[str] = (), most: int = 0) -> Call:
     """Forget these dead letters, or the `most` oldest. Replies how many went."""
     return Call(PURGE_DEAD, keys.stream, [keys.prefix, _request(), most, *dead])
+
+
+def release(keys: Keys, most: int) -> Call:
+    """So many of those that lifted rules held are in line again. Replies how many went."""
+    return Call(RELEASE, keys.stream, [keys.prefix, most])
+
+
+def look(keys: Keys, limits: Iterable[str]) -> Call:
+    """Whoever waits for one of these limits, and may go now, goes."""
+    return Call(LOOK, keys.stream, [keys.prefix, *limits])
 
 
 def maximum(keys: Keys, name: str, most: int | None) -> Call:

@@ -165,7 +165,7 @@ end
 
 local function wait_for(key, item, limit)
   local kind, name = limit[1], limit[2]
-  redis.call("ZADD", waiting_lines[kind] .. name, int(item.place), key)
+  join_line(waiting_lines[kind] .. name, int(item.place), key)
   if kind == "c" then
     redis.call("SADD", limits_key, name)
   else
@@ -286,7 +286,7 @@ local function ask_first(key, own, line)
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "waiting", "limits", "generation", "ticket", "priority", "passed", "crashes")
   if r[1] ~= "queued" or r[2] ~= own or not r[3] then
-    redis.call("ZREM", line, key)
+    quit_line(line, key)
     return 1
   end
   local item = item_of(r[3], r[4], r[5], r[6], r[7])
@@ -298,7 +298,7 @@ local function ask_first(key, own, line)
     end
     return false
   end
-  redis.call("ZREM", line, key)
+  quit_line(line, key)
   redis.call("HDEL", record, "waiting")
   if due then
     wait_until(key, due)
@@ -316,17 +316,19 @@ local function ask_first(key, own, line)
   return 1
 end
 
-local function look_at_line(kind, name)
+-- `thorough`: nobody else may ever come to look at what this look leaves unasked.
+local function look_at_line(kind, name, thorough)
   local line, own = waiting_lines[kind] .. name, kind .. ":" .. name
   local elsewhere = 0
-  while elsewhere < asked_at_once do
+  while elsewhere < asked_at_once and asks_left > 0 do
+    asks_left = asks_left - 1
     local key = redis.call("ZRANGE", line, 0, 0)[1]
     if not key then
       break
     end
     local done, result = pcall(ask_first, key, own, line)
     if not done then
-      redis.call("ZREM", line, key)
+      quit_line(line, key)
       by_itself(error, false, key, result)
       result = 1
     elseif not result then
@@ -335,6 +337,9 @@ local function look_at_line(kind, name)
     elsewhere = elsewhere + result
   end
   local empty = redis.call("EXISTS", line) == 0
+  if not empty and (asks_left <= 0 or (thorough and elsewhere >= asked_at_once)) then
+    leave_unasked(kind, name)
+  end
   if kind == "c" and empty and redis.call("EXISTS", concurrency .. name) == 0 then
     redis.call("SREM", limits_key, name)
   elseif kind == "r" and empty then

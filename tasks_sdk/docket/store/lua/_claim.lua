@@ -11,16 +11,16 @@ local function read_record(key)
     "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced", "held", "limits", "priority", "nonce")
 end
 
-local limited
+local limited, some_are_limited = {}, nil
 
 -- Limits can depend on arguments, which only Python can read: whoever adds a call that it knows the limits of sends them along.
 -- A call without, of a task that some worker says is limited, is not begun before its worker has told them.
 local function is_limited(name)
-  if not limited then
-    limited = {}
-    for _, each in ipairs(redis.call("SMEMBERS", limited_key)) do
-      limited[each] = true
-    end
+  if some_are_limited == nil then
+    some_are_limited = redis.call("EXISTS", limited_key) == 1
+  end
+  if some_are_limited and limited[name] == nil then
+    limited[name] = redis.call("SISMEMBER", limited_key, name) == 1
   end
   return limited[name]
 end

@@ -7,6 +7,7 @@ local host = ARGV[4]
 local process = ARGV[5]
 local slots = ARGV[6]
 local limited_tasks = ARGV[7]
+local all_tasks = ARGV[8]
 --@include "_house"
 --@include "_events"
 --@include "_lines"
@@ -15,22 +16,30 @@ for _, stream in pairs(lanes) do
   redis.pcall("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")
 end
 redis.call("ZADD", workers_key, math.floor(now_us / 1000) + lease_ms, worker_id)
+-- Many names are told in several calls. All of them, as one text, come with the first of these.
+if all_tasks ~= "" then
+  redis.call("HSET", worker_hash .. worker_id, "host", host, "process", process, "concurrency", slots,
+    "started_us", now_text, "seen_us", now_text, "tasks", all_tasks)
+end
+local limited = cjson.decode(limited_tasks)
+if #limited > 0 then
+  redis.call("SADD", limited_key, unpack(limited))
+end
 local tasks = {}
-for i = 8, #ARGV do
+for i = 9, #ARGV do
   tasks[#tasks + 1] = ARGV[i]
   redis.call("SADD", known_tasks .. ARGV[i], worker_id)
-  redis.call("SADD", ever_known_key, ARGV[i])
 end
-redis.call("HSET", worker_hash .. worker_id, "host", host, "process", process, "concurrency", slots,
-  "started_us", now_text, "seen_us", now_text, "tasks", #tasks > 0 and cjson.encode(tasks) or "[]")
-
-for _, name in ipairs(cjson.decode(limited_tasks)) do
-  redis.call("SADD", limited_key, name)
+if #tasks > 0 then
+  redis.call("SADD", ever_known_key, unpack(tasks))
 end
 
-local adopted = 0
+local left, adopted = 200, 0
+if redis.call("EXISTS", dead_key) == 0 then
+  return { 0, 0 }
+end
 for _, name in ipairs(tasks) do
-  for _, key in ipairs(redis.call("SPOP", orphans .. name, 1000)) do
+  for _, key in ipairs(redis.call("SPOP", orphans .. name, left)) do
     local r = redis.call("HMGET", runs .. key, "dead", "generation", "when_us", "ttl_ms", "priority")
     if r[1] then
       redis.call("ZREM", dead_key, key)
@@ -41,6 +50,10 @@ for _, name in ipairs(tasks) do
       end
       adopted = adopted + 1
     end
+    left = left - 1
+  end
+  if left == 0 then
+    break
   end
 end
-return adopted
+return { adopted, left == 0 and 1 or 0 }

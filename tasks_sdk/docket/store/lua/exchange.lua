@@ -68,7 +68,8 @@ end
 if promoted > 0 then
   redis.call("SET", timekeeper_key, worker_id, "EX", 60)
 end
-local next_due = earliest_due()
+local lines_left = promote_most > 0 and redis.call("EXISTS", unasked_key) == 1
+local next_due = lines_left and now_us or earliest_due()
 local due, timekeeper = false, 0
 if next_due then
   local keeper = redis.call("GET", timekeeper_key)

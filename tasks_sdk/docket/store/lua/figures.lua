@@ -41,4 +41,11 @@ for lane, stream in pairs(lanes) do
     older(key and redis.call("HGET", runs .. key, "when_us") or put_in_line_us)
   end
 end
-return { due, scheduled, redis.call("SCARD", deferred_key) + everybody_waiting(), redis.call("ZCARD", dead_key), int(now_us - oldest_us) }
+local waiting = redis.call("SCARD", deferred_key) + everybody_waiting()
+for _, rule in ipairs(redis.call("XRANGE", strikes_key, "-", "+")) do
+  waiting = waiting + redis.call("ZCARD", held_by .. rule[1])
+end
+for _, rule in ipairs(redis.call("SMEMBERS", lifted_key)) do
+  waiting = waiting + redis.call("ZCARD", held_by .. rule)
+end
+return { due, scheduled, waiting, redis.call("ZCARD", dead_key), int(now_us - oldest_us) }

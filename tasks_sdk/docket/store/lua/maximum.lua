@@ -17,12 +17,6 @@ if most == "" then
 else
   redis.call("HSET", maximums_key, name, most)
 end
--- Which limits have this one's name in common only those know that stand in their lines.
-for _, each in ipairs(redis.call("SMEMBERS", limits_key)) do
-  if redis.call("EXISTS", waiting_lines.c .. each) == 1 then
-    freed.c[each] = true
-  end
-end
-asked_at_once = math.max(asked_at_once, tonumber(most) or 0)
-look_at_lines()
+freed.c[name] = true
+look_at_lines(true)
 return answer(before)

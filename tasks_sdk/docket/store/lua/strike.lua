@@ -9,31 +9,21 @@ local hold = ARGV[6]
 local value = ARGV[7]
 --@include "_house"
 --@include "_strikes"
+--@include "_release"
 
 -- Which rules are lifted was found out by somebody who knew other rules: let that be done again.
 if rules_version() ~= judged_by then
   return "stale"
 end
-local released = false
 for i = 8, #ARGV do
   redis.call("XDEL", strikes_key, ARGV[i])
-  -- By way of the queue, in pieces: put in line one by one, a hundred thousand of them would keep Redis from others.
-  local held = held_by .. ARGV[i]
-  for start = 0, redis.call("ZCARD", held) - 1, 1000 do
-    local piece = redis.call("ZRANGE", held, start, start + 999, "WITHSCORES")
-    for j = 1, #piece, 2 do
-      piece[j], piece[j + 1] = piece[j + 1], piece[j]
-    end
-    redis.call("ZADD", queue_key, unpack(piece))
-    released = true
+  if redis.call("EXISTS", held_by .. ARGV[i]) == 1 then
+    redis.call("SADD", lifted_key, ARGV[i])
   end
-  redis.call("DEL", held)
 end
 if operator ~= "" then
   redis.call("XADD", strikes_key, "*", "function", func, "parameter", parameter, "operator", operator, "hold", hold,
     "value", value)
 end
-if released then
-  redis.call("PUBLISH", signals_channel, "due:" .. now_text)
-end
+release_held(500)
 return rules_version()

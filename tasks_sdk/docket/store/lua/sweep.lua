@@ -1,16 +1,18 @@
--- running → queued | failed (dead letter): the work of every worker whose lease has lapsed, or that has left
+-- running → queued | failed (dead letter): the work of `most` workers whose lease has lapsed, or that has left
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
 local max_crashes = tonumber(ARGV[2])
+local most = tonumber(ARGV[3])
 --@include "_house"
 --@include "_events"
 --@include "_lines"
 --@later "_cancel"
 --@include "_ahead"
 --@include "_hand_over"
+--@include "_release"
 
 local handed_over = {}
-for _, worker_id in ipairs(redis.call("ZRANGEBYSCORE", workers_key, "-inf", math.floor(now_us / 1000))) do
+for _, worker_id in ipairs(redis.call("ZRANGEBYSCORE", workers_key, "-inf", math.floor(now_us / 1000), "LIMIT", 0, most)) do
   handed_over[#handed_over + 1] = hand_over(worker_id, "the lease of its worker lapsed")
 end
 
@@ -23,7 +25,7 @@ for _, stream in pairs(lanes) do
     for i = 1, #consumer, 2 do
       facts[consumer[i]] = consumer[i + 1]
     end
-    if not redis.call("ZSCORE", workers_key, facts.name) then
+    if #handed_over < most and not redis.call("ZSCORE", workers_key, facts.name) then
       handed_over[#handed_over + 1] = hand_over(facts.name, "it was delivered to a worker that had left")
     end
   end
@@ -31,8 +33,10 @@ end
 
 -- Lines are looked at when something becomes free there. Should that ever have been missed (keys were deleted by hand, say), a
 -- few of them are put right each time: a permit whose holder has none on record is nobody's.
+local looked_at = 0
 for _, name in ipairs(redis.call("SRANDMEMBER", limits_key, 50)) do
-  if redis.call("SCARD", concurrency .. name) <= 1000 then
+  looked_at = looked_at + redis.call("SCARD", concurrency .. name)
+  if looked_at <= 1000 then
     for _, key in ipairs(redis.call("SMEMBERS", concurrency .. name)) do
       if redis.call("HEXISTS", runs .. key, "permits") == 0 then
         redis.call("SREM", concurrency .. name, key)
@@ -42,4 +46,10 @@ for _, name in ipairs(redis.call("SRANDMEMBER", limits_key, 50)) do
   freed.c[name] = true
 end
 look_at_lines()
+if how_many_lines() <= 500 then
+  local waiting = add_up_lines()
+  redis.call(unpack(waiting > 0 and { "SET", waiters_key, waiting } or { "DEL", waiters_key }))
+end
+-- Whoever lifted a rule may have been cut short before all that it held was back in line.
+release_held(500)
 return handed_over
