@@ -208,7 +208,7 @@ def clear(keys: Keys) -> Operation[int]:
     for _ in range(
         2
     ):  # once more: what a worker moved meanwhile, from where nobody had looked to where somebody had
-        round, cursor = 0, "c:"
+        round, cursor = 0, scripts.CLEAR_FROM
         while cursor:
             cleared, following = yield scripts.clear(keys, cursor, _CLEARED_AT_ONCE)
             round += cleared

@@ -203,7 +203,7 @@ async def test_it_is_sent_in_batches_not_in_a_round_trip_each(docket: Docket, mo
     agenda = agenda_of(1000)
     agenda.add("sleep")(0)
     executions = await agenda.scatter(docket, over=HOUR, start=START)
-    assert len(executions) == 1001 and len(asked) == 3
+    assert len(executions) == 1001 and len(asked) == 6
     assert not any(isinstance(request, Commands) for request in asked)
 
 

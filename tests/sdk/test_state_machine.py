@@ -135,7 +135,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        cursor, cleared = "d:", 0
+        cursor, cleared = scripts.CLEAR_FROM, 0
         while cursor:
             count, following = self.ask(scripts.clear(self.keys, cursor, 2))
             cleared += count

@@ -81,6 +81,7 @@ def _is_used(name: str, text: str) -> bool:
 
 
 MOST_SWEPT = 5
+CLEAR_FROM = "c:"
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ def cancel(keys: Keys, key: str, reason: str = "") -> Call:
 
 
 def clear(keys: Keys, cursor: str, most: int) -> Call:
-    """Replies how many were cancelled and the next cursor (`""`: done). Begin with `c:`."""
+    """Replies how many were cancelled and the next cursor (`""`: done). Begin with `CLEAR_FROM`."""
     return Call(CLEAR, keys.stream, [keys.prefix, _request(), cursor, most])
 
 
