@@ -31,7 +31,7 @@ USERS = {match[1]: match[2].split() for match in re.finditer(r"^user (shop-\w+) 
 
 OF_CLIENTS = {
     scripts.SCHEDULE, scripts.CANCEL, scripts.CLEAR, scripts.RETRY_DEAD, scripts.PURGE_DEAD, scripts.STRIKE,
-    scripts.STRIKES, scripts.MAXIMUM, scripts.OBSERVE,
+    scripts.STRIKES, scripts.RELEASE, scripts.MAXIMUM, scripts.LOOK, scripts.OBSERVE,
 }  # fmt: skip
 FOR_TESTS = {scripts.ADVANCE}
 """Moves time in a test's own Redis: no user of a service may do that."""

@@ -3,7 +3,7 @@
 -- more stands among the lifted ones, so whoever comes next can go on with it. → how many went
 local function release_held(most)
   local released = 0
-  for _, rule in ipairs(redis.call("SRANDMEMBER", lifted_key, 10)) do
+  for _, rule in ipairs(redis.call("SMEMBERS", lifted_key)) do
     local piece = redis.call("ZPOPMIN", held_by .. rule, most - released)
     for i = 1, #piece, 2 do
       piece[i], piece[i + 1] = piece[i + 1], piece[i]

@@ -48,7 +48,11 @@ end
 look_at_lines()
 if how_many_lines() <= 500 then
   local waiting = add_up_lines()
-  redis.call(unpack(waiting > 0 and { "SET", waiters_key, waiting } or { "DEL", waiters_key }))
+  if waiting > 0 then
+    redis.call("SET", waiters_key, waiting)
+  else
+    redis.call("DEL", waiters_key)
+  end
 end
 -- Whoever lifted a rule may have been cut short before all that it held was back in line.
 release_held(500)
