@@ -47,10 +47,8 @@ class _Owners:
         match self.kind.decode(errors="replace"):
             case kind if kind in INDEXES:
                 return not self.of or kind == "stream"
-            case "worker":
+            case "worker" | "tasks":
                 return self.is_on_the_roll(self.of)
-            case "tasks":  # which workers know a task
-                return all(self.is_on_the_roll(member) for member in self.client.smembers(self.key))
             case "runs":
                 return self.is_alive(self.of) or self.is_dead_letter(self.of)
             case "progress":

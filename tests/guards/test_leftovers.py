@@ -21,7 +21,7 @@ def test_every_key_without_expiry_and_owner_is_named(client, docket_name):
     client.hset(f"{docket_name}:runs:nothing", mapping={"x": 1})
     client.hset(f"{docket_name}:progress:a", mapping={"current": 1})
     client.hset(f"{docket_name}:worker:gone/1", mapping={"host": "x"})
-    client.sadd(f"{docket_name}:tasks:f", "gone/1")
+    client.sadd(f"{docket_name}:tasks:gone/1", "f")
     client.sadd(f"{docket_name}:concurrency:customer:1", "a")
     client.sadd(f"{docket_name}:deferred", "done")
     client.set(f"{docket_name}:queue:more", "x")
@@ -36,7 +36,7 @@ def test_every_key_without_expiry_and_owner_is_named(client, docket_name):
         "P:results:a",
         "P:runs:done",
         "P:runs:nothing",
-        "P:tasks:f",
+        "P:tasks:gone/1",
         "P:worker:gone/1",
         "{P}:locks:x",
     ]
@@ -56,7 +56,7 @@ def test_what_expires_or_is_owned_is_fine(client, docket_name):
     client.hset(f"{docket_name}:runs:poison", mapping={"state": "failed"})
     client.hset(f"{docket_name}:progress:a:b", mapping={"current": 1})
     client.hset(f"{docket_name}:worker:here/1", mapping={"host": "x"})
-    client.sadd(f"{docket_name}:tasks:f", "here/1")
+    client.sadd(f"{docket_name}:tasks:here/1", "f")
     client.sadd(f"{docket_name}:deferred", "a:b")
     client.sadd(f"{docket_name}:orphans:f", "poison")
     assert leftovers(client, docket_name) == []

@@ -147,9 +147,9 @@ class Keys:
         """hash · host, process, tasks of one worker; deleted when it leaves or its lease lapses."""
         return f"{self.prefix}:worker:{worker_id}"
 
-    def tasks(self, task: str) -> str:
-        """set · the ids of the workers that know this task; they go as their workers go."""
-        return f"{self.prefix}:tasks:{task}"
+    def tasks(self, worker_id: str) -> str:
+        """set · the tasks that this worker knows; goes as its hash does, at once however many they are."""
+        return f"{self.prefix}:tasks:{worker_id}"
 
     @property
     def known(self) -> str:

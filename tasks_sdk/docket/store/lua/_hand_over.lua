@@ -47,11 +47,7 @@ end
 
 local function strike_off(worker_id)
   redis.call("ZREM", workers_key, worker_id)
-  local tasks = redis.call("HGET", worker_hash .. worker_id, "tasks")
-  for _, name in ipairs(tasks and cjson.decode(tasks) or {}) do
-    redis.call("SREM", known_tasks .. name, worker_id)
-  end
-  redis.call("DEL", worker_hash .. worker_id)
+  redis.call("UNLINK", worker_hash .. worker_id, tasks_of .. worker_id)
 end
 
 local function hand_over(worker_id, cause, begun)

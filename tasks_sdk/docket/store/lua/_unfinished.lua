@@ -86,11 +86,20 @@ local function hold(key, r, rule)
   end
 end
 
+local function somebody_knows(name)
+  for _, each in ipairs(redis.call("ZRANGE", workers_key, 0, -1)) do
+    if redis.call("SISMEMBER", tasks_of .. each, name) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
 -- A task nobody here knows. If another worker knows it, that one shall have it; else it waits among the dead letters
 -- for a worker that does.
 local function orphan(key, r, cause)
   local name = redis.call("HGET", runs .. key, "function") or ""
-  if redis.call("EXISTS", known_tasks .. name) == 1 then
+  if somebody_knows(name) then
     redis.call("HSET", runs .. key, "shun", worker_id, "bounced", "1")
     return retry(key, r, 0, false)
   end

@@ -28,9 +28,9 @@ end
 local tasks = {}
 for i = 9, #ARGV do
   tasks[#tasks + 1] = ARGV[i]
-  redis.call("SADD", known_tasks .. ARGV[i], worker_id)
 end
 if #tasks > 0 then
+  redis.call("SADD", tasks_of .. worker_id, unpack(tasks))
   redis.call("SADD", ever_known_key, unpack(tasks))
 end
 
