@@ -1,7 +1,7 @@
 """Tasks that only compute, by one process and by two: does the second one bring its core?
 
-Beside the clock, CPU is counted: what is not the tasks' own (the workers' part, Redis, the steward) is what two processes
-on two cores cannot have. From it follows what the ratio comes to where nobody else is at work.
+Beside the clock, CPU is counted: what is not the tasks' own (the workers' part, Redis, the steward) is what two
+processes on two cores cannot have. From it follows what the ratio comes to where nobody else is at work.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def _commands(url: str, processes: int, supervised: bool) -> list[list[str]]:
     if supervised:
         options += f" --processes {processes} --app-dir {PROGRAMS} --log-level WARNING"
         return [[sys.executable, "-m", "docket_supervisor", *options.split()]]
-    return [[sys.executable, "-m", "docket", "worker", *options.split(), "--logging-level", "WARNING"]] * processes
+    return [
+        [sys.executable, "-m", "docket", "worker", *options.split(), "--logging-level", "WARNING"]
+    ] * processes
 
 
 def _once(bench: Bench, task: str, processes: int, supervised: bool, count: int) -> Run:

@@ -46,7 +46,7 @@ def lateness(folder: Path) -> dict[str, list[float]]:
         with path.open("rb") as file:
             if len(head := file.read(8)) == 8:
                 count = int(memoryview(head).cast("d")[0])
-                found[path.name] = memoryview(file.read(8 * count)).cast("d").tolist()
+                found[path.name] = [*memoryview(file.read(8 * count)).cast("d")]
     return found
 
 

@@ -27,7 +27,12 @@ class Started:
         with self._log.open("ab") as log:
             self._processes = [
                 subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
                 )
                 for command in commands
             ]

@@ -45,7 +45,8 @@ lateness = Lateness()
 
 def _tick(number: int, every: timedelta) -> Callable[..., Any]:
     async def tick(
-        perpetual: Perpetual = Perpetual(every=every, automatic=True), execution: Execution = CurrentExecution()
+        perpetual: Perpetual = Perpetual(every=every, automatic=True),
+        execution: Execution = CurrentExecution(),
     ) -> None:
         lateness.note(time.time() - execution.when.timestamp())
 
