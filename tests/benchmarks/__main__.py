@@ -1,7 +1,7 @@
-"""`python -m tests.benchmarks [--quick] [--alone] [--hiredis] [measure …]`: everything, or what is named.
+"""`python -m tests.benchmarks [--quick] [--alone] [--peers NAMES] [--hiredis] [measure …]`: everything, or what is named.
 
-Exit code 0 unless a measurement is worth nothing (tasks lost or doubled, something did not come up): then 1. A target
-that is missed is shown and is no failure: figures move from machine to machine.
+Exit code 0 unless a measurement of ours is worth nothing (tasks lost or doubled, something did not come up): then 1. A
+goal that is missed is shown and is no failure, figures move from machine to machine; neither is a peer that is broken.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import limited, punctuality, report, supervised, throughput
+from tests.benchmarks import floors, limited, page, peers, plot, punctuality, report, supervised, throughput
 from tests.benchmarks.bench import QUICK, Amounts, Bench
-from tests.benchmarks.contestants import CACHE, FLOOR, OURS, Broken, pydocket, version_of
+from tests.benchmarks.contestants import CACHE, FLOOR, OURS, Broken, Contestant, pydocket, version_of
+from tests.benchmarks.goals import set_goals
 from tests.benchmarks.results import Row
 from tests.benchmarks.server import Server
 
@@ -34,38 +36,77 @@ MEASURES = {
     "due": punctuality.due,
     "idle": supervised.idle,
     "recovery": supervised.recovery,
+    "server": floors.server,
 }
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m tests.benchmarks", description="Everything, or what is named."
-    )
+    parser = argparse.ArgumentParser("python -m tests.benchmarks", description="Everything, or what is named.")
     parser.add_argument("measures", nargs="*", help=", ".join(MEASURES))
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    parser.add_argument("--alone", action="store_true", help="without pydocket")
+    parser.add_argument("--alone", action="store_true", help="without pydocket and the other peers")
+    parser.add_argument("--peers", default=",".join(peers.NAMES), help="which beside pydocket (default: %(default)s)")
     parser.add_argument(
         "--hiredis", action="store_true", help="give pydocket the fast parser that docket always has"
     )
-    parser.add_argument("--output", type=Path, default=CACHE / "bench-results.json")
+    parser.add_argument("--output", type=Path, default=CACHE / "bench-results.json", help="default: %(default)s")
+    parser.add_argument("--again", action="store_true", help="measure nothing: take what lies in --output")
+    parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the comparison into this file")
+    parser.add_argument("--document", type=Path, metavar="PATH", help="write the tables between this file's markers")
     options = parser.parse_args()
     if unknown := set(options.measures) - set(MEASURES):
         parser.error(f"there is no measure {', '.join(sorted(unknown))}")
+    options.peers = [] if options.alone else list(filter(None, options.peers.split(",")))
+    if unknown := set(options.peers) - set(peers.NAMES):
+        parser.error(f"there is no peer {', '.join(sorted(unknown))}: {', '.join(peers.NAMES)}")
     return options
 
 
-def _measure(console: Console, bench: Bench, names: list[str]) -> tuple[list[Row], dict[str, str]]:
+def _prepare(console: Console, names: list[str]) -> tuple[list[Contestant], dict[str, str]]:
+    """The peers, and why some are none."""
+    ready: list[Contestant] = []
+    missing: dict[str, str] = {}
+    for name in names:
+        try:
+            ready.append(peers.peer(name))
+        except Broken as error:
+            missing[name] = str(error)
+            console.print(f"[red]{name}:[/] {error}", highlight=False)
+    return ready, missing
+
+
+def _measure(console: Console, bench: Bench, names: list[str]) -> list[Row]:
     rows: list[Row] = []
-    broken: dict[str, str] = {}
     for name in names:
         began = time.monotonic()
+        found = MEASURES[name](bench)
+        rows += found
+        broken = {who: why for row in found for who, why in row.faults.items()}
+        told = "".join(f"; [red]{who} is broken[/]" for who in broken)
+        console.print(f"{name}: {time.monotonic() - began:.0f} s{told}", highlight=False)
+    set_goals(rows)
+    return rows
+
+
+def _run(console: Console, options: argparse.Namespace) -> tuple[list[Row], dict[str, str], dict[str, Any]]:
+    rival = None if options.alone else pydocket(*["hiredis"] * options.hiredis)
+    ready, missing = _prepare(console, options.peers)
+    folder = Path(tempfile.mkdtemp(prefix="docket-bench-"))
+    try:
+        server = Server(folder)
         try:
-            rows += MEASURES[name](bench)
-            console.print(f"{name}: {time.monotonic() - began:.0f} s", highlight=False)
-        except Broken as error:
-            broken[name] = str(error)
-            console.print(f"[red]{name}: broken:[/] {error}", highlight=False)
-    return rows, broken
+            amounts = QUICK if options.quick else Amounts()
+            bench = Bench(server, folder, amounts, OURS, FLOOR, rival, ready, missing)
+            versions = {"redis-server": server.version, "redis-py": version_of(OURS, "redis")}
+            rows = _measure(console, bench, options.measures or list(MEASURES))
+        finally:
+            server.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    conditions = report.conditions(**versions, repetitions=str(amounts.repetitions))
+    settings = {each.name: {"packages": each.packages, "settings": each.settings} for each in bench.all}
+    report.save(options.output, rows, conditions, settings)
+    return rows, conditions, settings
 
 
 def main() -> int:
@@ -73,26 +114,14 @@ def main() -> int:
     options, console = _options(), Console()
     if not console.is_terminal:
         console = Console(width=120)
-    names = options.measures or list(MEASURES)
-    rival = None if options.alone else pydocket(*["hiredis"] * options.hiredis)
-    folder = Path(tempfile.mkdtemp(prefix="docket-bench-"))
-    try:
-        server = Server(folder)
-        try:
-            bench = Bench(server, folder, QUICK if options.quick else Amounts(), OURS, FLOOR, rival)
-            versions = {"redis-server": server.version, "redis-py": version_of(OURS, "redis")}
-            if rival is not None:
-                versions["pydocket"] = version_of(rival, "pydocket") + " with hiredis" * options.hiredis
-            rows, broken = _measure(console, bench, names)
-        finally:
-            server.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    conditions = report.conditions(**versions, repetitions=str(bench.amounts.repetitions))
+    rows, conditions, settings = report.load(options.output) if options.again else _run(console, options)
     report.show(console, rows, conditions)
-    report.save(options.output, rows, conditions, broken)
+    if options.plot is not None:
+        options.plot.write_text(plot.drawn(rows))
+    if options.document is not None:
+        page.document(options.document, rows, conditions, settings)
     console.print(f"all repetitions are in {options.output}", style="dim", highlight=False)
-    return 1 if broken else 0
+    return 1 if any("ours" in row.faults for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks.contestants import Contestant
+import psutil
+import redis
+
+from tests.benchmarks.contestants import Broken, Contestant
+from tests.benchmarks.results import Row
 from tests.benchmarks.server import Server
 
 
@@ -39,20 +43,61 @@ class Bench:
     ours: Contestant
     floor: Contestant
     pydocket: Contestant | None
+    peers: Sequence[Contestant] = ()
+    unprepared: dict[str, str] = field(default_factory=dict[str, str])
+    """The peers that could not be installed, and why."""
 
     @property
     def all(self) -> list[Contestant]:
-        return [each for each in (self.ours, self.pydocket, self.floor) if each is not None]
+        return [*self.rivals, self.floor]
 
     @property
     def rivals(self) -> list[Contestant]:
         """Those that have features: the floor has none."""
-        return self.all[:-1]
+        return [*self.relatives, *self.peers]
+
+    @property
+    def relatives(self) -> list[Contestant]:
+        """Ours and the one whose tasks and workers are written alike."""
+        return [self.ours, *([self.pydocket] if self.pydocket is not None else [])]
+
+    def count(self, contestant: Contestant, of: int | None = None) -> int:
+        """How many tasks it is given."""
+        return max(100, round((self.amounts.tasks if of is None else of) * contestant.share))
 
     def turns(self, contestants: list[Contestant]) -> Iterator[Contestant]:
         """Each once per repetition, one after the other, so that what the machine does meanwhile hits all alike."""
         for _ in range(self.amounts.repetitions):
             yield from contestants
+
+    def repeat(
+        self,
+        contestants: list[Contestant],
+        rows: Sequence[Row],
+        once: Callable[[Contestant], None],
+        needs: Iterable[str] = (),
+        repetitions: int | None = None,
+    ) -> None:
+        """`once` for each contestant in turn. Who lacks something is left out, and the rows say why; who is broken
+        is broken in all `rows`, and keeps nobody else from being measured."""
+        out: set[str] = set()
+        for contestant in contestants:
+            lacking = [contestant.cannot[each] for each in needs if each in contestant.cannot]
+            for row in rows if lacking else ():
+                row.absent[contestant.name] = lacking[0]
+                out.add(contestant.name)
+        for row in rows:
+            row.faults.update(self.unprepared)
+        for _ in range(repetitions or self.amounts.repetitions):
+            for contestant in contestants:
+                if contestant.name in out:
+                    continue
+                try:
+                    once(contestant)
+                except (Broken, OSError, ValueError, LookupError, psutil.Error, redis.RedisError) as error:
+                    out.add(contestant.name)
+                    for row in rows:
+                        row.fail(contestant.name, str(error) or repr(error))
 
     @contextmanager
     def clean(self) -> Iterator[Path]:
@@ -63,4 +108,4 @@ class Bench:
         try:
             yield marks
         finally:
-            shutil.rmtree(marks)
+            shutil.rmtree(marks, ignore_errors=True)

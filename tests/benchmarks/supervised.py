@@ -6,17 +6,21 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from docket.sync import Docket
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.contestants import Broken, Contestant
+from tests.benchmarks.crew import WARM_UP as FIRST
+from tests.benchmarks.crew import standing_by
 from tests.benchmarks.programs import marks
-from tests.benchmarks.results import Row, Target, percentile
-from tests.benchmarks.service import Service
+from tests.benchmarks.results import Row, percentile
+from tests.benchmarks.service import Relative
 
-PROCESSES = 8
+MANY, MORE = 8, 4
+"""How many processes ours and pydocket are seen with, and how many a peer: the more take long to come up."""
 WARM_UP = 200
 """Tasks that have been run before memory is looked at: fresh forks share more than they will keep sharing."""
 
@@ -32,37 +36,69 @@ def _eventually(look: Callable[[], T], what: str, patience: float = 30.0) -> T:
     return found
 
 
-def _warm_up(bench: Bench, contestant: Contestant, folder: Path) -> None:
-    contestant.ask(bench.server.url, folder, "enqueue", task="nothing", count=WARM_UP, bulk=True)
-    _eventually(lambda: marks.read(folder, WARM_UP).ran == WARM_UP, f"{contestant.name}: the warm-up", 60)
+@dataclass(frozen=True)
+class _Stood:
+    """A service that had nothing to do."""
+
+    pss: float
+    commands: float
+    cpu: float
+    connections: float
+
+
+def _stand(bench: Bench, contestant: Contestant, processes: int, seconds: float) -> _Stood:
+    """`commands` are per second, CPU seconds per 10 seconds."""
+    with (
+        bench.clean() as folder,
+        standing_by(bench, contestant, folder, processes, WARM_UP, "nothing") as service,
+    ):
+        _warm_up(bench, contestant, folder, processes)
+        pss, before, cpu = service.pss(), bench.server.usage(), service.cpu()
+        time.sleep(seconds)
+        used, cpu = bench.server.usage().since(before), service.cpu() - cpu
+        return _Stood(pss, used.commands / used.at, cpu / used.at * 10, bench.server.connections())
+
+
+def _warm_up(bench: Bench, contestant: Contestant, folder: Path, processes: int) -> None:
+    task, count = contestant.task("nothing"), WARM_UP + FIRST * processes
+    contestant.ask(bench.server.url, folder, "enqueue", task=task, count=WARM_UP, bulk=True)
+    _eventually(lambda: marks.read(folder, count).ran == count, f"{contestant.name}: the warm-up", 60)
     time.sleep(1.0)
 
 
 def idle(bench: Bench) -> list[Row]:
-    commands = Row(f"{PROCESSES} idle processes: Redis commands", "/s", target=Target("< 60", most=60))
-    cpu = Row(
-        f"{PROCESSES} idle processes: CPU per 10 s", "s", target=Target("< 0.2 (2 % of a core)", most=0.2)
-    )
-    memory = Row("PSS per extra process", "MiB", target=Target("< 20", most=20))
-    whole = Row(f"PSS of a service with {PROCESSES} processes", "MiB")
-    for contestant in bench.rivals:
-        sizes: dict[int, float] = {}
-        for processes in (1, PROCESSES):
-            with (
-                bench.clean() as folder,
-                Service(contestant, bench.server, folder, processes, count=WARM_UP) as service,
-            ):
-                _warm_up(bench, contestant, folder)
-                sizes[processes] = service.pss()
-                if processes == PROCESSES:
-                    before, cpu_before = bench.server.usage(), service.cpu()
-                    time.sleep(bench.amounts.idle_seconds)
-                    used, cpu_used = bench.server.usage().since(before), service.cpu() - cpu_before
-                    commands.add(contestant.name, used.commands / used.at)
-                    cpu.add(contestant.name, cpu_used / used.at * 10)
-        memory.add(contestant.name, (sizes[PROCESSES] - sizes[1]) / (PROCESSES - 1))
-        whole.add(contestant.name, sizes[PROCESSES])
-    return [memory, whole, commands, cpu]
+    """Two processes of everybody; more of them, to see what one more costs."""
+    two = [
+        Row("2 idle processes: Redis commands", "/s", key="idle.2.commands"),
+        Row("2 idle processes: CPU per 10 s", "s", key="idle.2.cpu"),
+        Row("2 idle processes: connections to Redis", "", key="idle.2.connections"),
+    ]
+    many = [
+        Row(f"{MANY} idle processes: Redis commands", "/s", key=f"idle.{MANY}.commands"),
+        Row(f"{MANY} idle processes: CPU per 10 s", "s", key=f"idle.{MANY}.cpu"),
+        Row(f"{MANY} idle processes: connections to Redis", "", key=f"idle.{MANY}.connections"),
+        Row(f"{MANY} idle processes: PSS of all of them", "MiB", key=f"idle.{MANY}.pss"),
+    ]
+    whole = Row("PSS of a service with 2 processes", "MiB", key="idle.2.pss")
+    extra = Row("PSS per extra process", "MiB", key="memory.extra")
+
+    def once(contestant: Contestant) -> None:
+        more = MANY if contestant in bench.relatives else MORE
+        small = _stand(bench, contestant, 2, bench.amounts.idle_seconds)
+        large = _stand(bench, contestant, more, bench.amounts.idle_seconds if more == MANY else 0.0)
+        for row, value in zip(two, (small.commands, small.cpu, small.connections), strict=True):
+            row.add(contestant.name, value)
+        whole.add(contestant.name, small.pss)
+        extra.add(contestant.name, (large.pss - small.pss) / (more - 2))
+        if more == MANY:
+            figures = (large.commands, large.cpu, large.connections, large.pss)
+            for row, value in zip(many, figures, strict=True):
+                row.add(contestant.name, value)
+
+    bench.repeat(bench.rivals, [extra, whole, *two, *many], once, repetitions=1)
+    for row in many:
+        row.faults = {name: why for name, why in row.faults.items() if name in ("ours", "pydocket")}
+    return [extra, whole, *two, *many]
 
 
 def _runs(folder: Path, number: int) -> list[tuple[int, float]]:
@@ -74,13 +110,25 @@ def _runs(folder: Path, number: int) -> list[tuple[int, float]]:
 
 
 def recovery(bench: Bench) -> list[Row]:
-    p50 = Row("kill -9 → its task running again, p50", "ms", target=Target("< 250 ms", most=250))
-    most = Row("kill -9 → its task running again, p90", "ms")
-    p50.remark = "pydocket: after its redelivery timeout, 300 s by default; not measured"
+    p50 = Row("kill -9 → its task running again, p50", "ms", key="recovery.p50")
+    most = Row("kill -9 → its task running again, p90", "ms", key="recovery.p90")
+    p50.remark = "the others: after a timeout of theirs, of up to minutes, or never; not measured"
+
+    def once(contestant: Contestant) -> None:
+        recovered = _kill_each(bench)
+        p50.values[contestant.name] = recovered
+        most.add(contestant.name, percentile(recovered, 0.9))
+
+    bench.repeat([bench.ours], [p50, most], once, repetitions=1)
+    return [p50, most]
+
+
+def _kill_each(bench: Bench) -> list[float]:
+    """Milliseconds from each kill until its task runs again."""
     recovered: list[float] = []
     with (
         bench.clean() as folder,
-        Service(bench.ours, bench.server, folder, 2) as service,
+        Relative(bench.ours, bench.server, folder, 2) as service,
         Docket("bench", bench.server.url) as docket,
     ):
         for number in range(bench.amounts.kills):
@@ -98,22 +146,24 @@ def recovery(bench: Bench) -> list[Row]:
         again = [number for number in range(bench.amounts.kills) if len(_runs(folder, number)) != 2]
     if again:
         raise Broken(f"{len(again)} killed tasks ran more often than twice")
-    p50.values["ours"] = recovered
-    most.add("ours", percentile(recovered, 0.9))
-    return [p50, most]
+    return recovered
 
 
 def drain_supervised(bench: Bench) -> list[Row]:
     """The same tasks as in `drain`, by what `docket-supervise --processes 2` starts: with the board and the steward."""
     row = Row("no-op async tasks, docket-supervise with 2 processes", "/s", more_is_better=True)
+    row.key = "supervised"
     count = bench.amounts.tasks
-    for contestant in bench.turns([bench.ours]):
+
+    def once(contestant: Contestant) -> None:
         with bench.clean() as folder:
             contestant.ask(bench.server.url, folder, "enqueue", task="nothing", count=count, bulk=True)
-            with Service(contestant, bench.server, folder, 2, count=count, concurrency=100):
-                _eventually(lambda f=folder: marks.read(f, count).ran == count, "supervised drain", 60)
+            with Relative(contestant, bench.server, folder, 2, count=count, concurrency=100):
+                _eventually(lambda: marks.read(folder, count).ran == count, "supervised drain", 60)
             marked = marks.read(folder, count)
         if fault := marked.fault():
             raise Broken(f"supervised: {fault}")
         row.add(contestant.name, count / (max(marked.starts) - min(marked.starts)))
+
+    bench.repeat([bench.ours], [row], once)
     return [row]

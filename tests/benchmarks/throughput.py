@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.contestants import Broken, Contestant, Player
+from tests.benchmarks.contestants import Broken, Contestant
+from tests.benchmarks.crew import Crew
 from tests.benchmarks.programs import marks
-from tests.benchmarks.results import Row, Target
+from tests.benchmarks.results import Row
 from tests.benchmarks.server import Usage
 
 CONCURRENCY = 100
@@ -20,11 +21,13 @@ PATIENCE = 15.0
 
 @dataclass(frozen=True)
 class Drained:
-    """`seconds` are from the first start to the last: how long a process takes to come up is not in it."""
+    """`seconds` are from the first start to the last: how long a process takes to come up is not in it. `usage` and
+    `worker_cpu` are those of `observed` tasks: a peer that is coming up is not looked at before its first."""
 
     seconds: float
     worker_cpu: float
     usage: Usage
+    observed: int
 
 
 def drain(
@@ -34,30 +37,22 @@ def drain(
     count: int,
     processes: int,
     concurrency: int = CONCURRENCY,
+    task: str = "nothing",
 ) -> Drained:
     """What lies in Redis has been run, every task exactly once, or Broken."""
-    with ExitStack() as stack:
-        players = [
-            stack.enter_context(
-                Player(contestant, bench.server.url, folder, "work", count=count, concurrency=concurrency)
-            )
-            for _ in range(processes)
-        ]
-        for player in players:
-            player.answer()
-        before = bench.server.usage()
-        for player in players:
-            player.tell()
+    crew = Crew(bench, contestant, folder, task, count, processes, concurrency)
+    try:
+        before = crew.begin()
         _wait(folder, count, contestant)
         time.sleep(0.05)  # the last settlements are on their way
-        used = bench.server.usage().since(before)
-        for player in players:
-            player.tell()
-        cpu = sum(player.answer()["cpu"] for player in players)
+        after = crew.end()
+    finally:
+        crew.close()
     marked = marks.read(folder, count)
     if fault := marked.fault():
         raise Broken(f"{contestant.name}: {fault}")
-    return Drained(max(marked.starts) - min(marked.starts), cpu, used)
+    seconds = max(marked.starts) - min(marked.starts)
+    return Drained(seconds, after.cpu - before.cpu, after.usage.since(before.usage), count - before.ran)
 
 
 def _wait(folder: Path, count: int, contestant: Contestant) -> None:
@@ -74,43 +69,38 @@ def _wait(folder: Path, count: int, contestant: Contestant) -> None:
 
 
 def enqueue(bench: Bench) -> list[Row]:
-    one = Row("add, one at a time", "/s", more_is_better=True)
-    bulk = Row("add, in bulk", "/s", more_is_better=True)
-    size = Row("Redis memory per queued task", "bytes")
-    for contestant in bench.turns(bench.all):
-        for row, count, in_bulk in (
-            (one, bench.amounts.added_singly, False),
-            (bulk, bench.amounts.tasks, True),
-        ):
-            with bench.clean() as folder:
-                before = bench.server.memory()
-                told = contestant.ask(
-                    bench.server.url, folder, "enqueue", task="nothing", count=count, bulk=in_bulk
-                )
-                row.add(contestant.name, count / told["seconds"])
-                if in_bulk:
-                    size.add(contestant.name, (bench.server.memory() - before) / count)
+    one = Row("add, one at a time", "/s", more_is_better=True, key="add.one")
+    bulk = Row("add, in bulk", "/s", more_is_better=True, key="add.bulk")
+    size = Row("Redis memory per queued task", "bytes", key="add.bytes")
+
+    def singly(contestant: Contestant) -> None:
+        count = bench.amounts.added_singly
+        with bench.clean() as folder:
+            one.add(contestant.name, count / _add(bench, contestant, folder, "nothing", count, bulk=False))
+
+    def together(contestant: Contestant) -> None:
+        count = bench.count(contestant)
+        with bench.clean() as folder:
+            before = bench.server.memory()
+            taken = _add(bench, contestant, folder, "nothing", count)
+            if "bulk" not in contestant.cannot:
+                bulk.add(contestant.name, count / taken)
+            size.add(contestant.name, (bench.server.memory() - before) / count)
+
+    bench.repeat(bench.all, [one], singly)
+    bench.repeat(bench.all, [bulk, size], together)
+    for contestant in bench.peers:
+        if why := contestant.cannot.get("bulk"):
+            bulk.absent[contestant.name] = why
     return [one, bulk, size]
 
 
-def _drain_rows(bench: Bench, task: str, label: str, target: Target | None) -> list[Row]:
-    """One process, and two."""
-    count = bench.amounts.tasks
-    rows: list[Row] = []
-    for processes in (1, 2):
-        row = Row(f"{label}, {processes} process{'es' * (processes - 1)}", "/s", more_is_better=True)
-        row.target = target if processes == 1 else None
-        cpu = Row("   CPU of the worker per task", "µs")
-        rows += [row, cpu] if processes == 1 else [row]
-        for contestant in bench.turns(bench.all):
-            drained = _one(bench, contestant, task, count, processes)
-            row.add(contestant.name, count / drained.seconds)
-            cpu.add(contestant.name, drained.worker_cpu / count * 1e6)
-            if task == "nothing" and processes == 1:
-                rows += [] if len(rows) > 2 else _ledger_rows()
-                for ledger, value in zip(rows[2:5], _per_task(drained.usage, count), strict=True):
-                    ledger.add(contestant.name, value)
-    return rows
+def _add(
+    bench: Bench, contestant: Contestant, folder: Path, task: str, count: int, *, bulk: bool = True
+) -> float:
+    """Seconds. Who cannot add in bulk adds as many at a time as it can."""
+    name = contestant.task(task)
+    return contestant.ask(bench.server.url, folder, "enqueue", task=name, count=count, bulk=bulk)["seconds"]
 
 
 def _one(
@@ -122,43 +112,72 @@ def _one(
     concurrency: int = CONCURRENCY,
 ) -> Drained:
     with bench.clean() as folder:
-        contestant.ask(bench.server.url, folder, "enqueue", task=task, count=count, bulk=True)
-        return drain(bench, contestant, folder, count, processes, concurrency)
-
-
-def _ledger_rows() -> list[Row]:
-    return [
-        Row("   script calls per task", "", target=Target("≤ 0.1", most=0.1)),
-        Row("   Redis commands per task, those in scripts counted", ""),
-        Row("   CPU of Redis per task", "µs"),
-    ]
-
-
-def _per_task(usage: Usage, count: int) -> tuple[float, float, float]:
-    return usage.scripts / count, usage.commands / count, usage.cpu / count * 1e6
+        _add(bench, contestant, folder, task, count)
+        return drain(bench, contestant, folder, count, processes, concurrency, task)
 
 
 def drain_async(bench: Bench) -> list[Row]:
-    return _drain_rows(bench, "nothing", "no-op async tasks", Target("≥ 8 × pydocket", times=8))
+    """One process, with what it costs Redis, and two."""
+    ledger = [
+        Row("   script calls per task", "", key="ledger.scripts"),
+        Row("   Redis commands per task, those in scripts counted", "", key="ledger.commands"),
+        Row("   CPU of Redis per task", "µs", key="ledger.redis"),
+    ]
+    one, cpu = _drain(bench, "nothing", "no-op async tasks", "async", 1, ledger)
+    two, _ = _drain(bench, "nothing", "no-op async tasks", "async", 2)
+    return [one, cpu, *ledger, two]
 
 
 def drain_sync(bench: Bench) -> list[Row]:
-    return _drain_rows(bench, "nothing_sync", "no-op sync tasks", None)
+    ledger = [
+        Row("   Redis commands per task, those in scripts counted", "", key="ledger.sync.commands"),
+        Row("   CPU of Redis per task", "µs", key="ledger.sync.redis"),
+    ]
+    one, cpu = _drain(bench, "nothing_sync", "no-op sync tasks", "sync", 1, ledger)
+    two, _ = _drain(bench, "nothing_sync", "no-op sync tasks", "sync", 2)
+    return [one, cpu, *ledger, two]
+
+
+def _drain(
+    bench: Bench, task: str, label: str, kind: str, processes: int, ledger: Sequence[Row] = ()
+) -> tuple[Row, Row]:
+    row = Row(f"{label}, {processes} process{'es' * (processes - 1)}", "/s", more_is_better=True)
+    row.key = f"drain.{kind}.{processes}"
+    cpu = Row("   CPU of the worker per task", "µs", key=f"cpu.{kind}.{processes}")
+
+    def once(contestant: Contestant) -> None:
+        count = bench.count(contestant)
+        drained = _one(bench, contestant, task, count, processes)
+        row.add(contestant.name, count / drained.seconds)
+        cpu.add(contestant.name, drained.worker_cpu / drained.observed * 1e6)
+        usage = drained.usage
+        costs = (usage.scripts, usage.commands, usage.cpu * 1e6)
+        for each, value in zip(reversed(ledger), reversed(costs), strict=False):
+            each.add(contestant.name, value / drained.observed)
+
+    bench.repeat(bench.all, [row, cpu, *ledger], once, needs=[kind])
+    return row, cpu
 
 
 def rest(bench: Bench) -> list[Row]:
     """2,000 × 50 ms, a hundred at a time, takes a second at best."""
-    row = Row("2,000 × sleep 50 ms, 100 at a time: ideal ÷ taken", "", more_is_better=True)
+    row = Row("2,000 × sleep 50 ms, 100 at a time: ideal ÷ taken", "", more_is_better=True, key="rest")
     count = 2_000
-    for contestant in bench.turns(bench.rivals):
+
+    def once(contestant: Contestant) -> None:
         taken = _one(bench, contestant, "rest", count, 1).seconds + 0.05
         row.add(contestant.name, count / CONCURRENCY * 0.05 / taken)
+
+    bench.repeat(bench.rivals, [row], once, needs=["rest"])
     return [row]
 
 
 def compute(bench: Bench) -> list[Row]:
-    row = Row("sync tasks of 10 ms CPU, 2 processes", "/s", more_is_better=True)
+    row = Row("sync tasks of 10 ms CPU, 2 processes", "/s", more_is_better=True, key="compute")
     count = bench.amounts.tasks // 40
-    for contestant in bench.turns(bench.rivals):
+
+    def once(contestant: Contestant) -> None:
         row.add(contestant.name, count / _one(bench, contestant, "compute", count, 2, concurrency=10).seconds)
+
+    bench.repeat(bench.rivals, [row], once)
     return [row]

@@ -32,12 +32,13 @@ async def heard() -> str:
 
 async def enqueue(docket: Docket, config: Config) -> None:
     """`count` tasks lie there, added one at a time or in bulk."""
-    task = getattr(workload, config["task"])
+    task, first = getattr(workload, config["task"]), config.get("first", 0)
+    numbers = range(first, first + config["count"])
     began, cpu = time.monotonic(), time.process_time()
     if config["bulk"]:
-        await docket.add_many([docket.call(task)(number) for number in range(config["count"])])
+        await docket.add_many([docket.call(task)(number) for number in numbers])
     else:
-        for number in range(config["count"]):
+        for number in numbers:
             await docket.add(task)(number)
     say(seconds=time.monotonic() - began, cpu=time.process_time() - cpu)
 
@@ -54,7 +55,7 @@ async def trickle(docket: Docket, config: Config) -> None:
 
 async def plan(docket: Docket, config: Config) -> None:
     """Tasks are due within `over` seconds, or all at one moment; answers with the moments."""
-    first = time.time() + 0.8
+    first = time.time() + config["ahead"]
     to_monotonic = time.monotonic() - time.time()
     moments = [first + config["over"] * number / config["count"] for number in range(config["count"])]
     await docket.add_many(
