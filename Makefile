@@ -1,23 +1,26 @@
 # Everything here needs python3 and pip, and makes its own .venv once. PYTHON=… chooses the interpreter.
 # TESTS="tests/sdk -k name" chooses tests, VERSIONS="3.12 3.13" the interpreters of the matrix.
 # DURATION=30m is how long `make soak` breaks things, SEED=7 repeats the schedule of `make chaos` and `make soak`.
+# ARGUMENTS="--quick drain --peers taskiq,arq" chooses what `make bench` measures; without it, everything.
 
 PYTHON   ?=
 TESTS    ?=
 VERSIONS ?= 3.12 3.13
 DURATION ?= 10m
 SEED     ?=
+ARGUMENTS ?=
 SOURCES   = tasks_sdk runtime supervisor tests $(wildcard chaos examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench chaos soak test-matrix clean
+.PHONY: help demo test lint format bench bench-page chaos soak test-matrix clean
 
 help:
 	@echo "make demo         2,000 tasks in two supervised processes, one of them killed on the way"
 	@echo "make test         the test suite (TESTS=… to choose)"
 	@echo "make lint         ruff check, ruff format, pyright strict"
 	@echo "make format       let ruff mend what it can"
-	@echo "make bench        throughput, latency and memory against pydocket"
+	@echo "make bench        throughput, latency, memory and idling beside nine peers (up to 20 minutes)"
+	@echo "make bench-page   the last results of make bench into docs/performance.md and docs/performance.svg"
 	@echo "make chaos        a storm of a minute over a service under load, and the evidence at the end"
 	@echo "make soak         the same for $(DURATION) (DURATION=…), with a verdict on what is lost and not on how fast"
 	@echo "make test-matrix  the test suite on Python $(VERSIONS), Redis 6.2 and 7"
@@ -39,7 +42,10 @@ format: .venv/ready-dev
 	.venv/bin/ruff format $(SOURCES)
 
 bench: .venv/ready-test
-	.venv/bin/python -m tests.benchmarks
+	.venv/bin/python -m tests.benchmarks --plot .bench/performance.svg $(ARGUMENTS)
+
+bench-page: .venv/ready-test
+	.venv/bin/python -m tests.benchmarks --again --plot docs/performance.svg --document docs/performance.md
 
 chaos: .venv/ready-test
 	.venv/bin/python -m chaos storm --gantt chaos.html $(if $(SEED),--seed $(SEED))

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [--quick] [--alone] [--peers NAMES] [--hiredis] [measure …]`: everything, or what is named.
+"""`python -m tests.benchmarks [--quick] [--alone] [--peers NAMES] [measure …]`: everything, or what is named.
 
 Exit code 0 unless a measurement of ours is worth nothing (tasks lost or doubled, something did not come up): then 1. A
 goal that is missed is shown and is no failure, figures move from machine to machine; neither is a peer that is broken.
@@ -41,18 +41,26 @@ MEASURES = {
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m tests.benchmarks", description="Everything, or what is named.")
+    parser = argparse.ArgumentParser(
+        "python -m tests.benchmarks", description="Everything, or what is named."
+    )
     parser.add_argument("measures", nargs="*", help=", ".join(MEASURES))
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
     parser.add_argument("--alone", action="store_true", help="without pydocket and the other peers")
-    parser.add_argument("--peers", default=",".join(peers.NAMES), help="which beside pydocket (default: %(default)s)")
+    parser.add_argument(
+        "--peers", default=",".join(peers.NAMES), help="which beside pydocket (default: %(default)s)"
+    )
     parser.add_argument(
         "--hiredis", action="store_true", help="give pydocket the fast parser that docket always has"
     )
-    parser.add_argument("--output", type=Path, default=CACHE / "bench-results.json", help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, default=CACHE / "bench-results.json", help="default: %(default)s"
+    )
     parser.add_argument("--again", action="store_true", help="measure nothing: take what lies in --output")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the comparison into this file")
-    parser.add_argument("--document", type=Path, metavar="PATH", help="write the tables between this file's markers")
+    parser.add_argument(
+        "--document", type=Path, metavar="PATH", help="write the tables between this file's markers"
+    )
     options = parser.parse_args()
     if unknown := set(options.measures) - set(MEASURES):
         parser.error(f"there is no measure {', '.join(sorted(unknown))}")

@@ -74,7 +74,7 @@ FLOOR = Contestant(
     "floor",
     sys.executable,
     program="floor.py",
-    settings="XREADGROUP COUNT 100, call, XACK and XDEL with the next read; uvloop, hiredis; no state, results or leases",
+    settings="XREADGROUP COUNT 100, call, XACK and XDEL with the next read; uvloop, hiredis; no state or results",
     cannot=dict.fromkeys(("rest", "compute", "due", "idle", "limits"), "the bare consumer has no such thing"),
 )
 
@@ -106,7 +106,7 @@ class Player:
         self._who = f"{contestant.name}, {role}"
         url += contestant.options
         config |= {"url": url, "role": role, "interval_ms": contestant.interval_ms}
-        self._complaints = tempfile.TemporaryFile(dir=folder)
+        self._complaints = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 – closed with this context
         self._process = subprocess.Popen(
             [contestant.python, str(PROGRAMS / contestant.program), json.dumps(config)],
             stdin=subprocess.PIPE,
@@ -146,7 +146,9 @@ class Player:
         finally:
             watchdog.cancel()
         if not line:
-            raise Broken(f"{self._who}: ended with {self._process.wait(5)} and gave no answer{self._complaint()}")
+            raise Broken(
+                f"{self._who}: ended with {self._process.wait(5)} and gave no answer{self._complaint()}"
+            )
         return json.loads(line)
 
     def _complaint(self) -> str:

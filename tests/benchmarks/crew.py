@@ -36,25 +36,23 @@ class Looked:
 class Crew:
     """Waiting for `begin`."""
 
-    def __init__(
-        self, bench: Bench, contestant: Contestant, folder: Path, task: str, count: int, processes: int, concurrency: int
-    ) -> None:
-        self._bench, self._folder, self._count = bench, folder, count
-        self._contestant = contestant
-        self._work = Work(task, processes, concurrency)
+    def __init__(self, bench: Bench, contestant: Contestant, folder: Path, count: int, work: Work) -> None:
+        self._bench, self._contestant, self._folder = bench, contestant, folder
+        self._count, self._work = count, work
         self._stack = ExitStack()
         self._players: list[Player] = []
         self._service: Service | None = None
-        if not isinstance(contestant, Peer):
-            with ExitStack() as undo:
-                for _ in range(processes):
-                    player = Player(
-                        contestant, bench.server.url, folder, "work", count=count, concurrency=concurrency
-                    )
-                    self._players.append(undo.enter_context(player))
-                for player in self._players:
-                    player.answer()
-                self._stack = undo.pop_all()
+        if isinstance(contestant, Peer):
+            return
+        with ExitStack() as undo:
+            for _ in range(work.processes):
+                player = Player(
+                    contestant, bench.server.url, folder, "work", count=count, concurrency=work.concurrency
+                )
+                self._players.append(undo.enter_context(player))
+            for player in self._players:
+                player.answer()
+            self._stack = undo.pop_all()
 
     def begin(self) -> Looked:
         """They work. With a peer, the first task has been started."""
@@ -63,8 +61,9 @@ class Crew:
             for player in self._players:
                 player.tell()
             return looked
-        self._service = self._stack.enter_context(start(self._bench, self._contestant, self._folder, self._work, self._count))
-        self._wait_for_the_first(self._service)
+        service = start(self._bench, self._contestant, self._folder, self._work, self._count)
+        self._service = self._stack.enter_context(service)
+        self._wait_for_the_first(service)
         return self._look()
 
     def _wait_for_the_first(self, service: Service) -> None:
@@ -102,7 +101,13 @@ def start(bench: Bench, peer: Peer, folder: Path, work: Work, count: int) -> Ser
 
 @contextmanager
 def standing_by(
-    bench: Bench, contestant: Contestant, folder: Path, processes: int, count: int, task: str, concurrency: int = 10
+    bench: Bench,
+    contestant: Contestant,
+    folder: Path,
+    processes: int,
+    count: int,
+    task: str,
+    concurrency: int = 10,
 ) -> Iterator[Service]:
     """The whole service, as its users start it, which has run its first tasks: their numbers begin at `count`."""
     warm_up = WARM_UP * processes
@@ -112,7 +117,14 @@ def standing_by(
             service = stack.enter_context(start(bench, contestant, folder, work, count + warm_up))
         else:
             service = stack.enter_context(
-                Relative(contestant, bench.server, folder, processes, count=count + warm_up, concurrency=concurrency)
+                Relative(
+                    contestant,
+                    bench.server,
+                    folder,
+                    processes,
+                    count=count + warm_up,
+                    concurrency=concurrency,
+                )
             )
         warm = {"task": contestant.task("nothing"), "count": warm_up, "first": count, "bulk": False}
         contestant.ask(bench.server.url, folder, "enqueue", **warm)

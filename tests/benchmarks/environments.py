@@ -1,4 +1,4 @@
-"""An interpreter for each peer, with its packages: made once, below .bench, and again when what it is to hold changes."""
+"""An interpreter for each peer, with its packages: made once, below .bench, and again when its packages change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ def prepared(name: str, requirements: Sequence[str]) -> str:
     for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], [*pip, *requirements]):
         try:
             done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Broken(f"{name} cannot be installed: {error}") from error

@@ -30,13 +30,17 @@ def server(bench: Bench) -> list[Row]:
     program = find_redis_benchmark(bench.server.program)
     if program is None:
         row = Row("redis-server itself", "/s", more_is_better=True, key="server")
-        row.remark = f"not measured: there is no redis-benchmark beside {bench.server.program} nor on the PATH"
+        row.remark = (
+            f"not measured: there is no redis-benchmark beside {bench.server.program} nor on the PATH"
+        )
         return [row]
     return [_case(bench, program, name) for name in CASES]
 
 
 def _case(bench: Bench, program: str, name: str) -> Row:
-    row = Row(f"redis-benchmark: {name}", "/s", more_is_better=True, key=f"server.{name.split(',')[0].lower()}")
+    row = Row(
+        f"redis-benchmark: {name}", "/s", more_is_better=True, key=f"server.{name.split(',')[0].lower()}"
+    )
     clients, pipeline, count, command = CASES[name]
     options = f"-s {bench.server.path} -c {clients} -P {pipeline} -n {count} --csv".split()
 

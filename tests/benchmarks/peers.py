@@ -43,7 +43,9 @@ class Peer(Contestant):
 def _taskiq(work: Work) -> list[str]:
     worker = f"taskiq worker taskiq_peer:broker --workers {work.processes} --log-level WARNING --no-parse"
     worker += f" --max-async-tasks {work.concurrency} --max-prefetch {work.concurrency}"
-    scheduler = "taskiq scheduler taskiq_peer:scheduler --log-level WARNING --update-interval 1 --loop-interval 1"
+    scheduler = (
+        "taskiq scheduler taskiq_peer:scheduler --log-level WARNING --update-interval 1 --loop-interval 1"
+    )
     return [worker, *[scheduler] * (work.task == "due")]
 
 
@@ -87,7 +89,13 @@ PEERS = [
     Peer(
         "taskiq",
         commands=_taskiq,
-        packages=("taskiq==0.13.0", "taskiq-redis==1.2.4", "redis==8.1.0", "hiredis==3.5.0", "uvloop==0.23.0"),
+        packages=(
+            "taskiq==0.13.0",
+            "taskiq-redis==1.2.4",
+            "redis==8.1.0",
+            "hiredis==3.5.0",
+            "uvloop==0.23.0",
+        ),
         cannot=NO_BULK,
         settings="RedisStreamBroker, acknowledged when the task has been run, no result backend; uvloop, hiredis; "
         "max-async-tasks and max-prefetch as many as run at once, --no-parse; its scheduler looks once a second",
@@ -160,4 +168,6 @@ NAMES = [each.name for each in PEERS]
 def peer(name: str) -> Peer:
     """Ready to be measured; Broken if it cannot be installed."""
     unprepared = next(each for each in PEERS if each.name == name)
-    return replace(unprepared, python=prepared(name, unprepared.packages), program=f"{name}_peer.py", share=0.15)
+    return replace(
+        unprepared, python=prepared(name, unprepared.packages), program=f"{name}_peer.py", share=0.15
+    )

@@ -46,7 +46,11 @@ def contestants_of(rows: Iterable[Row]) -> list[str]:
     """Everybody who has a figure, or would have one; ours first, the floor last, the others as they were measured."""
     names = dict.fromkeys(name for row in rows for name in (*row.values, *row.faults, *row.absent))
     peers = [name for name in names if name not in NOT_PEERS]
-    return ["ours", *sorted(peers, key=lambda name: name != "pydocket"), *(["floor"] if "floor" in names else [])]
+    return [
+        "ours",
+        *sorted(peers, key=lambda name: name != "pydocket"),
+        *(["floor"] if "floor" in names else []),
+    ]
 
 
 def _label(row: Row) -> str:
@@ -54,12 +58,13 @@ def _label(row: Row) -> str:
 
 
 def _comparison(rows: Sequence[Row]) -> Table:
-    table = Table(title="docket beside its best peer, pydocket and a bare consumer (medians)", box=box.SIMPLE_HEAD)
-    table.add_column("measure", overflow="fold", min_width=28)
-    for title in ("ours", "best peer", "pydocket", "floor", "÷ pydocket", "÷ best"):
-        table.add_column(title, justify="right", overflow="fold", no_wrap=title not in ("÷ pydocket", "÷ best"))
+    title = "docket beside its best peer, pydocket and a bare consumer (medians)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column("measure", overflow="fold", max_width=36)
+    for column in ("ours", "best peer", "pydocket", "floor", "vs\npydocket", "vs\nbest"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("goal", overflow="fold", max_width=24)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for row in rows:
         table.add_row(
             _label(row),
@@ -97,7 +102,11 @@ def remarks(rows: Iterable[Row]) -> list[str]:
             for name, reason in reasons.items():
                 why.setdefault((name, kind, reason.strip()), []).append(row.name.strip())
     for (name, kind, reason), where in why.items():
-        here = f" ({where[0]}{f' and {len(where) - 1} more' if len(where) > 1 else ''})" if kind == "broken" else ""
+        here = (
+            f" ({where[0]}{f' and {len(where) - 1} more' if len(where) > 1 else ''})"
+            if kind == "broken"
+            else ""
+        )
         reason = reason.removeprefix(f"{name}: ")
         said.append(f"{name}, {kind}{here}: {reason}")
     return list(dict.fromkeys(said))

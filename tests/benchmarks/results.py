@@ -28,10 +28,12 @@ class Target:
             return self.text
         parts = [
             f"≥ {factor:g} × {whose}"
-            for factor, whose in ((self.times, "pydocket"), (self.best, "best peer"), (self.floor, "floor"))
+            for factor, whose in ((self.times, "pydocket"), (self.best, "best"), (self.floor, "floor"))
             if factor is not None
         ]
-        parts += [f"{sign} {bound:g}" for sign, bound in (("≤", self.most), ("≥", self.least)) if bound is not None]
+        parts += [
+            f"{sign} {bound:g}" for sign, bound in (("≤", self.most), ("≥", self.least)) if bound is not None
+        ]
         return ", ".join(parts) + f" ({self.absolute})" * bool(self.absolute)
 
     def is_met(self, row: Row) -> bool | None:
@@ -39,7 +41,11 @@ class Target:
         ours = row.figure("ours")
         held: list[bool | None] = [
             None if ratio is None else ratio >= factor
-            for factor, ratio in ((self.times, row.ratio), (self.best, row.best_ratio), (self.floor, row.over("floor")))
+            for factor, ratio in (
+                (self.times, row.ratio),
+                (self.best, row.best_ratio),
+                (self.floor, row.over("floor")),
+            )
             if factor is not None
         ]
         if self.most is not None:

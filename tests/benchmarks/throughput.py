@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.contestants import Broken, Contestant
 from tests.benchmarks.crew import Crew
+from tests.benchmarks.peers import Work
 from tests.benchmarks.programs import marks
 from tests.benchmarks.results import Row
 from tests.benchmarks.server import Usage
@@ -40,7 +41,7 @@ def drain(
     task: str = "nothing",
 ) -> Drained:
     """What lies in Redis has been run, every task exactly once, or Broken."""
-    crew = Crew(bench, contestant, folder, task, count, processes, concurrency)
+    crew = Crew(bench, contestant, folder, count, Work(task, processes, concurrency))
     try:
         before = crew.begin()
         _wait(folder, count, contestant)

@@ -25,7 +25,9 @@ AT_ONCE = 50
 """How many additions are under way at a time when a queue is filled and nobody looks at the clock."""
 
 marks = Marks()
-logging.disable(logging.INFO)  # many write one line or two for each task, whatever level their own option says
+logging.disable(
+    logging.INFO
+)  # many write one line or two for each task, whatever level their own option says
 
 
 async def nothing(number: int) -> None:
@@ -72,7 +74,7 @@ async def _settled(value: Any) -> Any:
 
 
 class Client:
-    """A peer's way to add tasks; whatever returns an awaitable is awaited. `bulk` only if the project has such a call."""
+    """How a peer adds tasks; whatever returns an awaitable is awaited. `bulk` only if its project has such a call."""
 
     def open(self) -> Any: ...
 

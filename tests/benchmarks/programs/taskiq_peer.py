@@ -9,7 +9,10 @@ from taskiq import TaskiqScheduler
 from taskiq_redis import ListRedisScheduleSource, RedisStreamBroker
 
 broker = RedisStreamBroker(URL, consumer_id="0", xread_count=100, unacknowledged_lock_timeout=5)
-tasks = {each.__name__: broker.register_task(each, each.__name__) for each in (nothing, nothing_sync, rest, compute)}
+tasks = {
+    each.__name__: broker.register_task(each, each.__name__)
+    for each in (nothing, nothing_sync, rest, compute)
+}
 source = ListRedisScheduleSource(URL, "schedule")
 scheduler = TaskiqScheduler(broker, [source])
 
