@@ -17,7 +17,7 @@ from tests.benchmarks.contestants import Broken, Contestant, Player
 from tests.benchmarks.peers import Peer, Work
 from tests.benchmarks.programs import marks
 from tests.benchmarks.server import Usage
-from tests.benchmarks.service import Relative, Service
+from tests.benchmarks.service import Processes, Service
 
 COMING_UP = 30.0
 WARM_UP = 20
@@ -41,7 +41,7 @@ class Crew:
         self._count, self._work = count, work
         self._stack = ExitStack()
         self._players: list[Player] = []
-        self._service: Service | None = None
+        self._service: Processes | None = None
         if isinstance(contestant, Peer):
             return
         with ExitStack() as undo:
@@ -66,7 +66,7 @@ class Crew:
         self._wait_for_the_first(service)
         return self._look()
 
-    def _wait_for_the_first(self, service: Service) -> None:
+    def _wait_for_the_first(self, service: Processes) -> None:
         give_up_at = time.monotonic() + COMING_UP
         while not any(self._folder.glob("*.marks")):
             if service.has_ended or time.monotonic() > give_up_at:
@@ -92,11 +92,11 @@ class Crew:
         self._stack.close()
 
 
-def start(bench: Bench, peer: Peer, folder: Path, work: Work, count: int) -> Service:
+def start(bench: Bench, peer: Peer, folder: Path, work: Work, count: int) -> Processes:
     """What the peer's project tells people to start."""
     commands = [command.format(url=bench.server.url) for command in peer.commands(work)]
     environment = peer.environment_for(bench.server.url, folder, count, work.concurrency)
-    return Service(peer, environment, commands, folder)
+    return Processes(peer, environment, commands, folder)
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def standing_by(
     count: int,
     task: str,
     concurrency: int = 10,
-) -> Iterator[Service]:
+) -> Iterator[Processes]:
     """The whole service, as its users start it, which has run its first tasks: their numbers begin at `count`."""
     warm_up = WARM_UP * processes
     with ExitStack() as stack:
@@ -117,7 +117,7 @@ def standing_by(
             service = stack.enter_context(start(bench, contestant, folder, work, count + warm_up))
         else:
             service = stack.enter_context(
-                Relative(
+                Service(
                     contestant,
                     bench.server,
                     folder,

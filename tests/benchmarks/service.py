@@ -21,7 +21,7 @@ IN_TIME = 6.0
 """Seconds for an orderly end, after each request for it."""
 
 
-class Service:
+class Processes:
     """Started within this context, and gone after it. `commands` are without the interpreter."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Service:
         self.close()
 
 
-class Relative(Service):
+class Service(Processes):
     """docket-supervise, or as many workers of pydocket as there are to be; ready once it is there."""
 
     def __init__(

@@ -17,7 +17,7 @@ from tests.benchmarks.crew import WARM_UP as FIRST
 from tests.benchmarks.crew import standing_by
 from tests.benchmarks.programs import marks
 from tests.benchmarks.results import Row, percentile
-from tests.benchmarks.service import Relative
+from tests.benchmarks.service import Service
 
 MANY, MORE = 8, 4
 """How many processes ours and pydocket are seen with, and how many a peer: the more take long to come up."""
@@ -128,7 +128,7 @@ def _kill_each(bench: Bench) -> list[float]:
     recovered: list[float] = []
     with (
         bench.clean() as folder,
-        Relative(bench.ours, bench.server, folder, 2) as service,
+        Service(bench.ours, bench.server, folder, 2) as service,
         Docket("bench", bench.server.url) as docket,
     ):
         for number in range(bench.amounts.kills):
@@ -158,7 +158,7 @@ def drain_supervised(bench: Bench) -> list[Row]:
     def once(contestant: Contestant) -> None:
         with bench.clean() as folder:
             contestant.ask(bench.server.url, folder, "enqueue", task="nothing", count=count, bulk=True)
-            with Relative(contestant, bench.server, folder, 2, count=count, concurrency=100):
+            with Service(contestant, bench.server, folder, 2, count=count, concurrency=100):
                 _eventually(lambda: marks.read(folder, count).ran == count, "supervised drain", 60)
             marked = marks.read(folder, count)
         if fault := marked.fault():
