@@ -111,7 +111,9 @@ def _run(console: Console, options: argparse.Namespace) -> tuple[list[Row], dict
             server.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    conditions = report.conditions(**versions, repetitions=str(amounts.repetitions))
+    conditions = report.conditions(
+        **versions, repetitions=f"{amounts.repetitions}, of peers {amounts.repetitions_of_peers}"
+    )
     settings = {each.name: {"packages": each.packages, "settings": each.settings} for each in bench.all}
     report.save(options.output, rows, conditions, settings)
     return rows, conditions, settings

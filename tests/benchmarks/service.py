@@ -22,7 +22,12 @@ IN_TIME = 6.0
 
 
 class Processes:
-    """Started within this context, and gone after it. `commands` are without the interpreter."""
+    """Started within this context, and gone after it. `commands` are without the interpreter.
+
+    They are killed: whatever was to be seen has been seen, and some take seconds for their farewell. What inherits
+    from this may ask first."""
+
+    ASKED_WITH: Sequence[signal.Signals] = ()
 
     def __init__(
         self, contestant: Contestant, environment: dict[str, str], commands: Sequence[str], folder: Path
@@ -77,7 +82,7 @@ class Processes:
 
     def close(self) -> None:
         everybody = self.everybody()
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        for number in (*self.ASKED_WITH, signal.SIGKILL):
             for each in self._started:
                 if each.poll() is None:
                     each.send_signal(number)
@@ -102,6 +107,8 @@ class Processes:
 
 class Service(Processes):
     """docket-supervise, or as many workers of pydocket as there are to be; ready once it is there."""
+
+    ASKED_WITH = (signal.SIGTERM, signal.SIGTERM)
 
     def __init__(
         self,

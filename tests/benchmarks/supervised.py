@@ -83,14 +83,17 @@ def idle(bench: Bench) -> list[Row]:
     extra = Row("PSS per extra process", "MiB", key="memory.extra")
 
     def once(contestant: Contestant) -> None:
-        more = MANY if contestant in bench.relatives else MORE
-        small = _stand(bench, contestant, 2, bench.amounts.idle_seconds)
-        large = _stand(bench, contestant, more, bench.amounts.idle_seconds if more == MANY else 0.0)
+        related, amounts = contestant in bench.relatives, bench.amounts
+        more = MANY if related else MORE
+        small = _stand(
+            bench, contestant, 2, amounts.idle_seconds if related else amounts.idle_seconds_of_peers
+        )
+        large = _stand(bench, contestant, more, amounts.idle_seconds if related else 0.0)
         for row, value in zip(two, (small.commands, small.cpu, small.connections), strict=True):
             row.add(contestant.name, value)
         whole.add(contestant.name, small.pss)
         extra.add(contestant.name, (large.pss - small.pss) / (more - 2))
-        if more == MANY:
+        if related:
             figures = (large.commands, large.cpu, large.connections, large.pss)
             for row, value in zip(many, figures, strict=True):
                 row.add(contestant.name, value)

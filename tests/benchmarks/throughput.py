@@ -175,7 +175,7 @@ def rest(bench: Bench) -> list[Row]:
 
 def compute(bench: Bench) -> list[Row]:
     row = Row("sync tasks of 10 ms CPU, 2 processes", "/s", more_is_better=True, key="compute")
-    count = bench.amounts.tasks // 40
+    count = bench.amounts.tasks // 60
 
     def once(contestant: Contestant) -> None:
         row.add(contestant.name, count / _one(bench, contestant, "compute", count, 2, concurrency=10).seconds)
