@@ -67,9 +67,12 @@ class Processes:
         """Workers and all that belongs to them."""
         found: list[psutil.Process] = []
         for each in self._started:
-            if each.poll() is None:
-                parent = psutil.Process(each.pid)
-                found += [parent, *parent.children(recursive=True)]
+            try:
+                if each.poll() is None:
+                    parent = psutil.Process(each.pid)
+                    found += [parent, *parent.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
         return found
 
     def pss(self) -> float:
