@@ -111,8 +111,9 @@ def _run(console: Console, options: argparse.Namespace) -> tuple[list[Row], dict
             server.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    repetitions = f"{amounts.repetitions}, of peers {amounts.repetitions_of_peers}"
     conditions = report.conditions(
-        **versions, repetitions=f"{amounts.repetitions}, of peers {amounts.repetitions_of_peers}"
+        **versions, run="quick" if options.quick else "full", repetitions=repetitions
     )
     settings = {each.name: {"packages": each.packages, "settings": each.settings} for each in bench.all}
     report.save(options.output, rows, conditions, settings)

@@ -27,7 +27,7 @@ def _under_a_limit(bench: Bench) -> list[Row]:
                 bench.server.url, folder, "enqueue", task="limited_nothing", count=count, bulk=True
             )
             drained = drain(bench, contestant, folder, count, 1)
-            row.add(contestant.name, count / drained.seconds)
+            row.add(contestant.name, drained.rate)
             of_redis.add(contestant.name, drained.usage.cpu / drained.observed * 1e6)
 
     bench.repeat(bench.relatives, [row, of_redis], once)
@@ -62,7 +62,7 @@ def _beside_a_line(bench: Bench) -> Row:
                     blocked = {**ask, "task": "held_up", "count": waiting}
                     contestant.ask(bench.server.url, folder, "enqueue", **blocked)
                 contestant.ask(bench.server.url, folder, "enqueue", **ask)
-                rates.append(count / drain(bench, contestant, folder, count, 1).seconds)
+                rates.append(drain(bench, contestant, folder, count, 1).rate)
         row.add(contestant.name, rates[1] / rates[0])
 
     bench.repeat([bench.ours], [row], once)

@@ -37,15 +37,15 @@ BAR, GAP, TITLE, MARGIN = 12, 4, 42, 18
 LOGARITHMIC_FROM = 30.0
 """How many times the smallest bar the largest must be, for the scale to be logarithmic."""
 STYLE = """
-  svg { color-scheme: light dark; background: #ffffff; }
-  text { font: 11px system-ui, sans-serif; fill: #3d444d; }
+  .paper { fill: #ffffff; }
+  text { font-size: 11px; font-family: system-ui, "DejaVu Sans", sans-serif; fill: #3d444d; }
   .title { font-weight: 600; font-size: 12px; fill: #1f2328; }
   .note { font-size: 10px; fill: #6e7781; }
   .figure { font-variant-numeric: tabular-nums; }
   .ours { fill: #0969da; } .ours-text { font-weight: 600; fill: #0969da; }
   .pydocket { fill: #bc4c00; } .peer { fill: #8c959f; } .floor { fill: none; stroke: #8c959f; }
   @media (prefers-color-scheme: dark) {
-    svg { background: #0d1117; }
+    .paper { fill: #0d1117; }
     text { fill: #c9d1d9; } .title { fill: #f0f6fc; } .note { fill: #8b949e; }
     .ours { fill: #58a6ff; } .ours-text { fill: #58a6ff; }
     .pydocket { fill: #f0883e; } .peer { fill: #6e7681; } .floor { stroke: #8b949e; }
@@ -69,8 +69,9 @@ def drawn(rows: Sequence[Row]) -> str:
         top += max(_height(row) for _, row in beside)
     width = MARGIN + COLUMNS * (WIDTH + MARGIN)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top:.0f}" width="{width}" height="{top:.0f}"'
+    paper = f'<path class="paper" d="M0 0H{width}V{top:.0f}H0z"/>'
     label = "docket beside its peers, measured in one run"
-    lines = [f'{head} role="img" aria-label="{label}">', f"<style>{STYLE}</style>", *parts, "</svg>"]
+    lines = [f'{head} role="img" aria-label="{label}">', f"<style>{STYLE}</style>", paper, *parts, "</svg>"]
     return "\n".join(lines) + "\n"
 
 

@@ -166,7 +166,7 @@ def drain_supervised(bench: Bench) -> list[Row]:
             marked = marks.read(folder, count)
         if fault := marked.fault():
             raise Broken(f"supervised: {fault}")
-        row.add(contestant.name, count / (max(marked.starts) - min(marked.starts)))
+        row.add(contestant.name, marked.rate)
 
     bench.repeat([bench.ours], [row], once)
     return [row]

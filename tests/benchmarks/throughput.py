@@ -22,10 +22,12 @@ PATIENCE = 15.0
 
 @dataclass(frozen=True)
 class Drained:
-    """`seconds` are from the first start to the last: how long a process takes to come up is not in it. `usage` and
+    """`seconds` are from the first start to the last: how long a process takes to come up is not in it; nor is it in
+    `rate`, where the time counts from when all processes have begun. `usage` and
     `worker_cpu` are those of `observed` tasks: a peer that is coming up is not looked at before its first."""
 
     seconds: float
+    rate: float
     worker_cpu: float
     usage: Usage
     observed: int
@@ -53,7 +55,8 @@ def drain(
     if fault := marked.fault():
         raise Broken(f"{contestant.name}: {fault}")
     seconds = max(marked.starts) - min(marked.starts)
-    return Drained(seconds, after.cpu - before.cpu, after.usage.since(before.usage), count - before.ran)
+    usage = after.usage.since(before.usage)
+    return Drained(seconds, marked.rate, after.cpu - before.cpu, usage, count - before.ran)
 
 
 def _wait(folder: Path, count: int, contestant: Contestant) -> None:
@@ -149,7 +152,7 @@ def _drain(
     def once(contestant: Contestant) -> None:
         count = bench.count(contestant)
         drained = _one(bench, contestant, task, count, processes)
-        row.add(contestant.name, count / drained.seconds)
+        row.add(contestant.name, drained.rate)
         cpu.add(contestant.name, drained.worker_cpu / drained.observed * 1e6)
         usage = drained.usage
         costs = (usage.scripts, usage.commands, usage.cpu * 1e6)
@@ -178,7 +181,7 @@ def compute(bench: Bench) -> list[Row]:
     count = bench.amounts.tasks // 60
 
     def once(contestant: Contestant) -> None:
-        row.add(contestant.name, count / _one(bench, contestant, "compute", count, 2, concurrency=10).seconds)
+        row.add(contestant.name, _one(bench, contestant, "compute", count, 2, concurrency=10).rate)
 
     bench.repeat(bench.rivals, [row], once)
     return [row]

@@ -17,6 +17,7 @@ from tests.benchmarks.contestants import FLOOR, OURS, PROGRAMS, Broken, Contesta
 from tests.benchmarks.floors import _rate  # pyright: ignore[reportPrivateUsage]
 from tests.benchmarks.goals import GOALS, set_goals
 from tests.benchmarks.peers import PEERS, Work
+from tests.benchmarks.programs.marks import Marked
 from tests.benchmarks.results import Row, Target
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -154,6 +155,15 @@ def test_the_page_is_written_between_its_markers(tmp_path):
         "0 of 1 goals are met." in text
         and "ahead of us:\n\n- no-op async tasks, 1 process, /s: 40.0 taskiq" in text
     )
+
+
+def test_the_rate_counts_from_when_all_processes_have_begun_if_that_is_most_of_the_work():
+    alone = [float(second) for second in range(1, 11)]
+    both = [10 + 0.5 * number for number in range(1, 31)]
+    assert Marked([1] * 40, alone + both, [1.0, both[0]]).rate == pytest.approx(2)
+    assert Marked([1] * 40, both[::-1] + alone, [both[0], 1.0]).rate == pytest.approx(2)
+    assert Marked([1] * 40, alone + both, [1.0, both[28]]).rate == pytest.approx(39 / (both[29] - 1))
+    assert Marked([1, 1, 0], [1.0, 3.0, 0.0], [1.0]).rate == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("text", ["", page.BEGIN, page.END + page.BEGIN, page.BEGIN + page.END + page.END])

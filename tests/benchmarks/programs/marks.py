@@ -6,6 +6,8 @@ reads needs neither the broker nor the process.
 
 from __future__ import annotations
 
+import bisect
+import math
 import mmap
 import os
 import threading
@@ -44,14 +46,24 @@ class Marks:
 
 @dataclass(frozen=True)
 class Marked:
-    """All files together. `starts` is 0.0 for what has not been started."""
+    """All files together. `starts` is 0.0 for what has not been started; `joined` are the processes' first ones."""
 
     counts: Sequence[int]
     starts: Sequence[float]
+    joined: Sequence[float] = ()
 
     @property
     def ran(self) -> int:
         return sum(1 for count in self.counts if count)
+
+    @property
+    def rate(self) -> float:
+        """Tasks a second while all processes are at work: one that comes up a little later is waited for, unless most
+        of the work had been done by then."""
+        starts = sorted(start for start in self.starts if start)
+        whole = starts[bisect.bisect_left(starts, max(self.joined, default=0.0)) :]
+        seen = whole if 2 * len(whole) >= len(starts) else starts
+        return (len(seen) - 1) / (seen[-1] - seen[0])
 
     def fault(self) -> str | None:
         """What keeps this from being "each exactly once"."""
@@ -61,7 +73,7 @@ class Marked:
 
 
 def read(folder: Path, count: int) -> Marked:
-    counts, starts = [0] * count, [0.0] * count
+    counts, starts, joined = [0] * count, [0.0] * count, list[float]()
     for path in folder.glob("*.marks"):
         content = memoryview(path.read_bytes())
         if len(content) != 9 * count:
@@ -69,7 +81,11 @@ def read(folder: Path, count: int) -> Marked:
         for number, more in enumerate(content[8 * count :]):
             if more:
                 counts[number] += more
+        first = math.inf
         for number, start in enumerate(content[: 8 * count].cast("d")):
             if start:
                 starts[number] = start
-    return Marked(counts, starts)
+                first = min(first, start)
+        if first < math.inf:
+            joined.append(first)
+    return Marked(counts, starts, joined)
