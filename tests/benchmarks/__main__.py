@@ -99,6 +99,7 @@ def _measure(console: Console, bench: Bench, names: list[str]) -> list[Row]:
 def _run(console: Console, options: argparse.Namespace) -> tuple[list[Row], dict[str, str], dict[str, Any]]:
     rival = None if options.alone else pydocket(*["hiredis"] * options.hiredis)
     ready, missing = _prepare(console, options.peers)
+    load = report.load_average()
     folder = Path(tempfile.mkdtemp(prefix="docket-bench-"))
     try:
         server = Server(folder)
@@ -112,9 +113,9 @@ def _run(console: Console, options: argparse.Namespace) -> tuple[list[Row], dict
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     repetitions = f"{amounts.repetitions}, of peers {amounts.repetitions_of_peers}"
-    conditions = report.conditions(
-        **versions, run="quick" if options.quick else "full", repetitions=repetitions
-    )
+    kind = "quick" if options.quick else "full"
+    more = {"run": kind, "repetitions": repetitions, "load before": load}
+    conditions = report.conditions(**versions, **more)
     settings = {each.name: {"packages": each.packages, "settings": each.settings} for each in bench.all}
     report.save(options.output, rows, conditions, settings)
     return rows, conditions, settings

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.report import best_cell, cell, contestants_of, remarks, times
+from tests.benchmarks.report import best_cell, cell, contestants_of, remarks, shown, times
 from tests.benchmarks.results import Row
 
 BEGIN, END = "<!-- results: written by `make bench-page` -->", "<!-- end of the results -->"
+BUSY = 0.7
+"""The load from which on a machine counts as busy with something else."""
 MET = {True: "✓", False: "✗", None: ""}
 
 
@@ -28,6 +30,7 @@ def document(
 def rendered(rows: Sequence[Row], conditions: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     parts = [
         ", ".join(f"{name} {value}" for name, value in conditions.items()) + ". Medians.",
+        _warning(conditions),
         "### Ours beside the best peer",
         _table(
             ["measure", "ours", "best peer", "pydocket", "floor", "vs pydocket", "vs best peer", "goal", ""],
@@ -49,6 +52,14 @@ def rendered(rows: Sequence[Row], conditions: Mapping[str, str], settings: Mappi
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _warning(conditions: Mapping[str, str]) -> str:
+    """If others had work for the machine when the run began, or it was a quick one."""
+    before = float(conditions.get("load before", "0").split("/")[0])
+    why = [f"others were at work on the machine (load {before:g} before the run)"] * (before > BUSY)
+    why += ["it was a quick run, with few tasks and one repetition"] * (conditions.get("run") == "quick")
+    return f"**Preliminary**: {', and '.join(why)}. See the ratios, if anything." if why else ""
+
+
 def _label(row: Row) -> str:
     name = f"… {row.name.strip()}" if row.name.startswith(" ") else row.name
     return f"{name}, {row.unit}" if row.unit else name
@@ -62,14 +73,20 @@ def _compared(row: Row) -> list[str]:
 
 def _verdict(rows: Sequence[Row]) -> str:
     """The goals that are missed and the measures in which a peer is ahead, by name."""
-    held = [row for row in rows if row.met is not None]
-    missed = [_label(row) for row in held if not row.met]
-    behind = [
-        f"{_label(row)}: {best_cell(row)}, ours {cell(row, 'ours')}"
-        for row in rows
-        if row.best_ratio is not None and row.best_ratio < 1
-    ]
-    said = [f"{len(held) - len(missed)} of {len(held)} goals are met."]
+    missed: list[str] = []
+    behind: list[str] = []
+    whole, held = "", 0
+    for row in rows:
+        name = f"{whole}: {row.name.strip()}" if row.name.startswith(" ") else row.name
+        whole = whole if row.name.startswith(" ") else row.name
+        held += row.met is not None
+        missed += [name] * (row.met is False)
+        if row.best_ratio is not None and row.best_ratio < 1:
+            unit = f" {row.unit}" if row.unit else ""
+            behind.append(
+                f"{name}: {row.best} {shown(row.figure(row.best or ''))}{unit}, ours {cell(row, 'ours')}"
+            )
+    said = [f"{held - len(missed)} of {held} goals are met."]
     if missed:
         said.append("Missed: " + "; ".join(missed) + ".")
     if behind:

@@ -17,8 +17,8 @@ from tests.benchmarks.results import Row, percentile
 
 CONCURRENCY = 10
 PATIENCE = 30.0
-AHEAD = 0.8
-"""Seconds from the beginning of planning until the first task is due."""
+AHEAD, AHEAD_OF_PEERS = 0.8, 2.0
+"""Seconds from the beginning of planning until the first task is due: the slower take longer to plan."""
 
 
 @contextmanager
@@ -44,9 +44,9 @@ def _lags(
 ) -> list[float]:
     """Milliseconds, one for each task; Broken unless every task was started once and none too early."""
     with _working(bench, contestant, folder, role, count, concurrency) as most:
-        answer = contestant.ask(
-            bench.server.url, folder, role, task=contestant.task("nothing"), count=count, **config
-        )
+        config |= {"task": contestant.task("nothing"), "count": count}
+        config["ahead"] = AHEAD_OF_PEERS if isinstance(contestant, Peer) else AHEAD
+        answer = contestant.ask(bench.server.url, folder, role, **config)
         if late := answer.get("late"):
             raise Broken(f"{contestant.name}: {late}")
         give_up_at = time.monotonic() + PATIENCE
@@ -88,10 +88,8 @@ def due(bench: Bench) -> list[Row]:
     """All at one moment, and one after the other."""
     at_once, spread = bench.amounts.due_at_once, bench.amounts.due_spread
     name = f"{at_once} due at one moment: lag"
-    together = _measure(
-        bench, name, "due.once", bench.rivals, "plan", at_once, concurrency=100, over=0, ahead=AHEAD
-    )
+    together = _measure(bench, name, "due.once", bench.rivals, "plan", at_once, concurrency=100, over=0)
     name = f"{spread} due over 2 s: lag"
     return together + _measure(
-        bench, name, "due.spread", bench.rivals, "plan", spread, concurrency=CONCURRENCY, over=2, ahead=AHEAD
+        bench, name, "due.spread", bench.rivals, "plan", spread, concurrency=CONCURRENCY, over=2
     )

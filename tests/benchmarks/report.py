@@ -124,8 +124,11 @@ def show(console: Console, rows: list[Row], conditions: Mapping[str, str]) -> No
 
 
 def conditions(**more: str) -> dict[str, str]:
-    load = "/".join(f"{each:.1f}" for each in os.getloadavg())
-    return {"cores": str(os.cpu_count()), "load": load, "Python": platform.python_version(), **more}
+    return {"cores": str(os.cpu_count()), "Python": platform.python_version(), **more}
+
+
+def load_average() -> str:
+    return "/".join(f"{each:.1f}" for each in os.getloadavg())
 
 
 def save(path: Path, rows: list[Row], conditions: Mapping[str, str], settings: Mapping[str, Any]) -> None:

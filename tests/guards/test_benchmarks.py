@@ -151,10 +151,12 @@ def test_the_page_is_written_between_its_markers(tmp_path):
     assert text.startswith(f"before\n{page.BEGIN}\n") and text.endswith(f"{page.END}\nafter\n")
     assert "old figures" not in text and text.count("### Everybody") == 1
     assert "| no-op async tasks, 1 process, /s | 30.0 | 40.0 taskiq | 2.00 | – | 15.0 × | 0.8 × |" in text
-    assert (
-        "0 of 1 goals are met." in text
-        and "ahead of us:\n\n- no-op async tasks, 1 process, /s: 40.0 taskiq" in text
-    )
+    assert "0 of 1 goals are met." in text
+    assert "ahead of us:\n\n- no-op async tasks, 1 process: taskiq 40.0 /s, ours 30.0" in text
+    assert "Preliminary" not in text
+    page.document(path, [row], {"load before": "2.5/1.0/1.0", "run": "quick"}, SETTINGS)
+    warning = "**Preliminary**: others were at work on the machine (load 2.5 before the run), and it was a quick run"
+    assert warning in path.read_text()
 
 
 def test_the_rate_counts_from_when_all_processes_have_begun_if_that_is_most_of_the_work():
