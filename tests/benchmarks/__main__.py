@@ -12,6 +12,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +72,22 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _prepare(console: Console, names: list[str]) -> tuple[list[Contestant], dict[str, str]]:
-    """The peers, and why some are none."""
-    ready: list[Contestant] = []
+def _prepare(
+    console: Console, options: argparse.Namespace
+) -> tuple[Contestant | None, list[Contestant], dict[str, str]]:
+    """pydocket, the other peers, and why some cannot be measured."""
+    makers: dict[str, Callable[[], Contestant]] = {name: partial(peers.peer, name) for name in options.peers}
+    if not options.alone:
+        makers = {"pydocket": partial(pydocket, *["hiredis"] * options.hiredis), **makers}
+    ready: dict[str, Contestant] = {}
     missing: dict[str, str] = {}
-    for name in names:
+    for name, make in makers.items():
         try:
-            ready.append(peers.peer(name))
+            ready[name] = make()
         except Broken as error:
             missing[name] = str(error)
             console.print(f"[red]{name}:[/] {error}", highlight=False)
-    return ready, missing
+    return ready.pop("pydocket", None), list(ready.values()), missing
 
 
 def _measure(console: Console, bench: Bench, names: list[str]) -> list[Row]:
@@ -97,8 +104,7 @@ def _measure(console: Console, bench: Bench, names: list[str]) -> list[Row]:
 
 
 def _run(console: Console, options: argparse.Namespace) -> tuple[list[Row], dict[str, str], dict[str, Any]]:
-    rival = None if options.alone else pydocket(*["hiredis"] * options.hiredis)
-    ready, missing = _prepare(console, options.peers)
+    rival, ready, missing = _prepare(console, options)
     load = report.load_average()
     folder = Path(tempfile.mkdtemp(prefix="docket-bench-"))
     try:
