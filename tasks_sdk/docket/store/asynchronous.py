@@ -28,12 +28,11 @@ from docket.store.requests import Attempt, Commands, Emit, InTurn, NextEvent, Op
 from docket.store.scripts import Call
 from docket.store.topology import is_cluster
 from docket.store.wire import Wire, pack
-from docket.telemetry import internal
 
 T = TypeVar("T")
 
 _MOST_UNDER_WAY = 256
-"""Scripts sent and not answered: enough for any batch to grow, few enough for the next one's turn to come soon."""
+"""Requests sent and not answered: enough for any batch to grow, few enough for the next one's turn to come soon."""
 
 
 class AsyncStore:
@@ -155,28 +154,31 @@ class AsyncStore:
 
     async def _ask_once(self, request: Call | Commands) -> Any:
         # An instrumentation of redis-py sees what its clients carry out, and nothing else.
-        if isinstance(request, Call) and not self.traced:
+        if not self.traced:
             async with self._room:
                 return await self._run(request)
         # Our own limit of time: redis-py's is a `wait_for` around each send, and on Python 3.11 that can swallow a
         # cancellation. It begins when a connection is free, however many callers wait for one.
         async with self._free, asyncio.timeout(REPLY_TIMEOUT):
-            with internal(self.traced):
-                return await self._send(request)
+            return await self._send(request)
 
-    async def _run(self, call: Call) -> Any:
+    async def _run(self, request: Call | Commands) -> Any:
         wire = self._wire
         if wire is None or wire.lost:
             wire = await self._open_wire()
+        if isinstance(request, Commands):
+            return await wire.ask_all([pack(*command) for command in request.commands])
+        behind = (1, request.stream, *request.arguments)
         try:
-            return await wire.ask(pack(call, "EVALSHA", call.script.sha))
+            return await wire.ask(pack("EVALSHA", request.script.sha, *behind))
         except NoScriptError:
-            return await wire.ask(pack(call, "EVAL", call.script.source))
+            return await wire.ask(pack("EVAL", request.script.source, *behind))
 
     async def _open_wire(self) -> Wire:
         async with self._opening:
             if self._wire is None or self._wire.lost:
-                wire = Wire(self.client.connection_pool.make_connection(), REPLY_TIMEOUT)
+                connection = self.client.connection_pool.make_connection()
+                wire = Wire(connection, min(connection.socket_timeout or REPLY_TIMEOUT, REPLY_TIMEOUT))
                 async with asyncio.timeout(REPLY_TIMEOUT):
                     await wire.open()
                 self._wire = wire

@@ -1,4 +1,4 @@
-"""One connection on which many scripts are under way at once: sent one behind the other, answered in that order.
+"""One connection on which much is under way at once: sent one behind the other, answered in that order.
 
 redis-py makes the connection (TLS, credentials, Sentinel, Cluster); then its transport is taken over. redis-py's
 own way gives each call a connection to itself, and costs the loop five times as much: most of what an `add` costs.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -17,15 +17,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
 from docket import clock
-from docket.store.scripts import Call
 
 _NOTHING_YET = object()
-_pack: Callable[[tuple[str | bytes | int, ...]], bytes] = cast(Any, hiredis).pack_command
+_pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = cast(Any, hiredis).pack_command
 
 
-def pack(call: Call, verb: str, script: str) -> bytes:
-    """The command as it is sent. `verb` and `script`: EVALSHA and a digest, or EVAL and a text."""
-    parts = (verb, script, 1, call.stream, *call.arguments)
+Part = str | bytes | int | float
+
+
+def pack(*parts: Part) -> bytes:
+    """One command, as it is sent."""
     try:
         return _pack(parts)
     except (
@@ -34,7 +35,7 @@ def pack(call: Call, verb: str, script: str) -> bytes:
         return _pack(tuple(map(_escaped, parts)))
 
 
-def _escaped(part: str | bytes | int) -> bytes | int:
+def _escaped(part: Part) -> bytes | int | float:
     return part.encode(errors="surrogateescape") if isinstance(part, str) else part
 
 
@@ -69,16 +70,29 @@ class Wire(asyncio.Protocol):
 
     async def ask(self, command: bytes) -> Any:
         """The reply to this command. If whoever asks is cancelled, it is carried out nevertheless."""
+        (reply,) = self._send(command, 1)
+        return await reply
+
+    async def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
+        """The replies to these commands. If some are errors, the first is raised, when all have been carried out."""
+        replies = self._send(b"".join(commands), len(commands))
+        answers = await asyncio.gather(*replies, return_exceptions=True)
+        for each in answers:
+            if isinstance(each, BaseException):
+                raise each
+        return answers
+
+    def _send(self, commands: bytes, count: int) -> list[asyncio.Future[Any]]:
         if self.lost:
             raise RedisConnectionError("the connection was lost")
-        reply = self._loop.create_future()
         if not self._waiting:
             self._heard_at = clock.monotonic()
             if self._watchdog is None:
                 self._watchdog = self._loop.call_later(self._patience, self._look)
-        self._waiting.append(reply)
-        self._transport.write(command)
-        return await reply
+        replies = [self._loop.create_future() for _ in range(count)]
+        self._waiting += replies
+        self._transport.write(commands)
+        return replies
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = clock.monotonic()
