@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=CACHE / "bench-results.json", help="default: %(default)s"
     )
+    parser.add_argument("--repetitions", type=int, metavar="N", help="so many of everything that is repeated")
     parser.add_argument("--again", action="store_true", help="measure nothing: take what lies in --output")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the comparison into this file")
     parser.add_argument(
         "--document", type=Path, metavar="PATH", help="write the tables between this file's markers"
     )
     options = parser.parse_args()
+    if options.repetitions is not None and options.repetitions < 1:
+        parser.error("--repetitions must be 1 or more")
     if unknown := set(options.measures) - set(MEASURES):
         parser.error(f"there is no measure {', '.join(sorted(unknown))}")
     options.peers = [] if options.alone else list(filter(None, options.peers.split(",")))
@@ -111,6 +115,8 @@ def _run(console: Console, options: argparse.Namespace) -> tuple[list[Row], dict
         server = Server(folder)
         try:
             amounts = QUICK if options.quick else Amounts()
+            if (n := options.repetitions) is not None:
+                amounts = replace(amounts, repetitions=n, repetitions_of_peers=n)
             bench = Bench(server, folder, amounts, OURS, FLOOR, rival, ready, missing)
             versions = {"redis-server": server.version, "redis-py": version_of(OURS, "redis")}
             rows = _measure(console, bench, options.measures or list(MEASURES))

@@ -94,8 +94,10 @@ class Crew:
 
 def start(bench: Bench, peer: Peer, folder: Path, work: Work, count: int) -> Processes:
     """What the peer's project tells people to start."""
+    work = peer.suited(work)
     commands = [command.format(url=bench.server.url) for command in peer.commands(work)]
     environment = peer.environment_for(bench.server.url, folder, count, work.concurrency)
+    environment |= peer.variables(work)
     return Processes(peer, environment, commands, folder)
 
 

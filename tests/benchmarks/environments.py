@@ -17,8 +17,9 @@ class Broken(Exception):
 
 
 def prepared(name: str, requirements: Sequence[str]) -> str:
-    """The path of the interpreter. Broken, with what pip said, if the packages cannot be had."""
-    folder = CACHE / name
+    """The path of the interpreter, of the version that runs this. Broken, with what pip said, if the packages cannot be
+    had."""
+    folder = CACHE / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     python, ready = folder / "bin" / "python", folder / "ready"
     wanted = "\n".join(requirements) + "\n"
     if ready.exists() and ready.read_text() == wanted:

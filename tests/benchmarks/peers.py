@@ -26,6 +26,10 @@ class Work:
     def waits(self) -> bool:
         return self.task.startswith("rest")
 
+    @property
+    def is_short(self) -> bool:
+        return self.task.startswith("nothing")
+
 
 Commands = Callable[[Work], list[str]]
 
@@ -34,7 +38,15 @@ Commands = Callable[[Work], list[str]]
 class Peer(Contestant):
     commands: Commands = field(default=lambda work: [])
     """One for each process that is started, without the interpreter. `python -m` is put before each."""
+    variables: Callable[[Work], Mapping[str, str]] = field(default=lambda work: {})
+    """Of the environment, for settings that are made there."""
+    short_at_once: int = 100
+    """Of short tasks: some are slower the more they have under way."""
     names: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def suited(self, work: Work) -> Work:
+        """As this one does it best."""
+        return replace(work, concurrency=min(work.concurrency, self.short_at_once)) if work.is_short else work
 
     def task(self, name: str) -> str:
         return self.names.get(name, name)
@@ -66,9 +78,13 @@ def _dramatiq(work: Work) -> list[str]:
     return [f"dramatiq dramatiq_peer --processes {work.processes} --threads {threads} --skip-logging"]
 
 
+def _fetch_ahead(work: Work) -> Mapping[str, str]:
+    return {"dramatiq_queue_prefetch": "200"} if work.is_short else {}
+
+
 def _celery(work: Work) -> list[str]:
     pool = f"-P threads -c {work.concurrency}" if work.waits else f"-P prefork -c {work.processes}"
-    ahead = 128 if work.task.startswith("nothing") else 4
+    ahead = 128 if work.is_short else 4
     quiet = "--without-gossip --without-mingle --without-heartbeat -l WARNING"
     return [f"celery -A celery_peer worker {pool} --prefetch-multiplier {ahead} {quiet}"]
 
@@ -89,6 +105,7 @@ PEERS = [
     Peer(
         "taskiq",
         commands=_taskiq,
+        short_at_once=10,
         packages=(
             "taskiq==0.13.0",
             "taskiq-redis==1.2.4",
@@ -98,7 +115,8 @@ PEERS = [
         ),
         cannot=NO_BULK,
         settings="RedisStreamBroker, acknowledged when the task has been run, no result backend; uvloop, hiredis; "
-        "max-async-tasks and max-prefetch as many as run at once, --no-parse; its scheduler looks once a second",
+        "max-async-tasks and max-prefetch as many as run at once (short tasks: 10, more are slower), --no-parse; its "
+        "scheduler looks once a second",
     ),
     Peer(
         "arq",
@@ -124,21 +142,24 @@ PEERS = [
     Peer(
         "streaq",
         commands=_streaq,
+        short_at_once=10,
         packages=("streaq==7.2.0", "coredis==6.9.0", "uvloop==0.23.0"),
-        settings="no results (ttl 0); uvloop; concurrency and sync_concurrency as many as run at once",
+        settings="no results (ttl 0); uvloop; concurrency and sync_concurrency as many as run at once (short tasks: "
+        "10, more are slower)",
     ),
     Peer(
         "dramatiq",
         commands=_dramatiq,
+        variables=_fetch_ahead,
         packages=("dramatiq==2.2.1", "redis==8.1.0", "hiredis==3.5.0"),
         cannot=NO_BULK,
         settings="its default middleware and AsyncIO, no results; 8 threads (its default), 100 for tasks that wait, "
-        "1 for tasks that compute; hiredis",
+        "1 for tasks that compute; dramatiq_queue_prefetch 200 for short tasks; hiredis",
     ),
     Peer(
         "celery",
         commands=_celery,
-        packages=("celery==5.7.0", "kombu==5.7.0", "redis==8.1.0", "hiredis==3.5.0"),
+        packages=("celery[redis]==5.7.0", "kombu==5.7.0", "redis==8.1.0", "hiredis==3.5.0"),
         cannot=NO_ASYNC | NO_BULK,
         names=PLAIN,
         settings="prefork, one child for each process asked for (beside its parent); prefetch multiplier 128 for "

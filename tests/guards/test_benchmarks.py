@@ -181,6 +181,7 @@ def test_every_peer_is_pinned_has_a_program_and_says_what_makes_it_fast():
     for peer in PEERS:
         assert peer.packages and all(name.count("==") == 1 for name in peer.packages), peer.name
         assert peer.settings and (PROGRAMS / f"{peer.name}_peer.py").is_file(), peer.name
+        assert peer.suited(Work("rest", 2, 100)).concurrency == 100, peer.name
         for task in ("nothing", "nothing_sync", "rest", "compute", "due"):
             assert peer.commands(Work(task, 2, 100)), (peer.name, task)
 
