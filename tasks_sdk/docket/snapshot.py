@@ -196,21 +196,23 @@ def workers(keys: Keys) -> Operation[list[WorkerInfo]]:
     replies: Any = yield Commands((("ZRANGE", keys.workers, 0, -1, "WITHSCORES"), ("TIME",)))
     rows, (seconds, micros) = replies
     now_ms = int(seconds) * 1000 + int(micros) // 1000
-    alive = [raw.decode() for raw, lapse in zip(rows[::2], rows[1::2], strict=True) if float(lapse) > now_ms]
+    leases = zip(rows[::2], rows[1::2], strict=True)
+    alive = {raw.decode(): lapse_ms for raw, lapse in leases if (lapse_ms := int(float(lapse))) > now_ms}
     if not alive:
         return []
-    fields = ("seen_us", "tasks", "host", "process", "concurrency")
+    fields = ("lease_ms", "tasks", "host", "process", "concurrency")
     replies = yield Commands([("HMGET", keys.worker(worker_id), *fields) for worker_id in alive])
     return [
         WorkerInfo(
             name_of(worker_id),
-            clock.from_us(int(seen)),
+            # A lease is renewed from the moment at which its worker is heard of.
+            clock.from_us((alive[worker_id] - int(lease)) * 1000),
             frozenset(json.loads(tasks or b"[]")),
             (host or b"").decode(),
             (process or b"").decode(),
             int(concurrency or 0),
             worker_id,
         )
-        for worker_id, (seen, tasks, host, process, concurrency) in zip(alive, replies, strict=True)
-        if seen is not None
+        for worker_id, (lease, tasks, host, process, concurrency) in zip(alive, replies, strict=True)
+        if lease is not None
     ]

@@ -144,7 +144,7 @@ class Keys:
         return f"{self.prefix}:workers"
 
     def worker(self, worker_id: str) -> str:
-        """hash · host, process, tasks of one worker; deleted when it leaves or its lease lapses."""
+        """hash · host, process, lease, tasks of one worker; deleted when it leaves or its lease lapses."""
         return f"{self.prefix}:worker:{worker_id}"
 
     def tasks(self, worker_id: str) -> str:

@@ -19,7 +19,7 @@ redis.call("ZADD", workers_key, math.floor(now_us / 1000) + lease_ms, worker_id)
 -- Many names are told in several calls. All of them, as one text, come with the first of these.
 if all_tasks ~= "" then
   redis.call("HSET", worker_hash .. worker_id, "host", host, "process", process, "concurrency", slots,
-    "started_us", now_text, "seen_us", now_text, "tasks", all_tasks)
+    "started_us", now_text, "lease_ms", lease_ms, "tasks", all_tasks)
 end
 local limited = cjson.decode(limited_tasks)
 if #limited > 0 then

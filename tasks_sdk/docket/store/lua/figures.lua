@@ -7,6 +7,10 @@ local prefix = ARGV[1]
 -- Redis's own lag of a group is unknown as soon as entries have been deleted, which ours are when they are settled. But
 -- whatever is in a stream is either pending with somebody or has not been delivered yet, and that in order.
 local function undelivered(stream)
+  local length = redis.call("XLEN", stream)
+  if length == 0 then
+    return 0
+  end
   local groups = redis.pcall("XINFO", "GROUPS", stream)
   for _, found in ipairs(groups.err and {} or groups) do
     local facts = {}
@@ -14,14 +18,15 @@ local function undelivered(stream)
       facts[found[i]] = found[i + 1]
     end
     if facts.name == group then
-      return redis.call("XLEN", stream) - facts.pending, "(" .. facts["last-delivered-id"]
+      return length - facts.pending, "(" .. facts["last-delivered-id"]
     end
   end
-  return redis.call("XLEN", stream), "-"
+  return length, "-"
 end
 
-local due = redis.call("ZCOUNT", queue_key, "-inf", now_text)
-local scheduled = redis.call("ZCARD", queue_key) - due
+local scheduled = redis.call("ZCARD", queue_key)
+local due = scheduled > 0 and redis.call("ZCOUNT", queue_key, "-inf", now_text) or 0
+scheduled = scheduled - due
 local oldest_us = now_us
 local function older(moment_us)
   oldest_us = math.min(oldest_us, tonumber(moment_us) or now_us)

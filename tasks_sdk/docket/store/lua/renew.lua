@@ -4,15 +4,21 @@ local prefix = ARGV[1]
 local lease_ms = tonumber(ARGV[2])
 --@include "_house"
 
-local lapse_ms = math.floor(now_us / 1000) + lease_ms
-local held = {}
+-- Two commands however many they are: a host whose workers are all at rest does little else. When each was heard of last can
+-- be told from when its lease lapses.
+local worker_ids = {}
 for i = 3, #ARGV do
-  if redis.call("ZSCORE", workers_key, ARGV[i]) then
-    redis.call("ZADD", workers_key, lapse_ms, ARGV[i])
-    redis.call("HSET", worker_hash .. ARGV[i], "seen_us", now_text)
-    held[#held + 1] = 1
-  else
-    held[#held + 1] = 0
+  worker_ids[#worker_ids + 1] = ARGV[i]
+end
+local lapse_ms = math.floor(now_us / 1000) + lease_ms
+local leases, held = {}, {}
+for i, lapsing in ipairs(redis.call("ZMSCORE", workers_key, unpack(worker_ids))) do
+  held[i] = lapsing and 1 or 0
+  if lapsing then
+    leases[#leases + 1], leases[#leases + 2] = lapse_ms, worker_ids[i]
   end
+end
+if #leases > 0 then
+  redis.call("ZADD", workers_key, unpack(leases))
 end
 return held

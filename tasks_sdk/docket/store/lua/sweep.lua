@@ -17,9 +17,9 @@ for _, worker_id in ipairs(redis.call("ZRANGEBYSCORE", workers_key, "-inf", math
 end
 
 -- Redis makes a consumer anew for a blocked read that outlives its worker, and delivers to it: what such a ghost was given
--- would be nobody's.
+-- would be nobody's. What it was given stands in the stream until somebody has settled it, so an empty one has no ghosts.
 for _, stream in pairs(lanes) do
-  local consumers = redis.pcall("XINFO", "CONSUMERS", stream, group)
+  local consumers = redis.pcall("XLEN", stream) == 0 and {} or redis.pcall("XINFO", "CONSUMERS", stream, group)
   for _, consumer in ipairs(consumers.err and {} or consumers) do
     local facts = {}
     for i = 1, #consumer, 2 do
