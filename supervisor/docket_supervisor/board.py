@@ -340,6 +340,11 @@ class Seat:
         return running
 
     @property
+    def is_busy(self) -> bool:
+        """A body is running."""
+        return any(self._memory[at] == _RUNNING for at in self._places)
+
+    @property
     def begun(self) -> list[str]:
         """The entries of all that has begun and may not be settled yet: what has ended stays here until its place is
         taken, which is when Redis has answered to its settlement, or later."""

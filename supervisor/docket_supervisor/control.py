@@ -15,7 +15,7 @@ import socket
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from docket import clock
@@ -38,10 +38,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Accepted:
-    """`done` is asked from then on if the other side waits: None: not yet; `""`: done; else why it will never be."""
+    """`done` is asked from then on if the other side waits: None: not yet; `""`: done; else why it will never be.
+    `held`: the answer is of no use before, so everybody waits. `more` is asked for when it is sent."""
 
-    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    more: Callable[[], Mapping[str, Any]] = dict
     done: Callable[[], str | None] = lambda: ""
+    held: bool = False
 
 
 Answer = Refused | Accepted
@@ -157,7 +159,7 @@ class _Conversation:
         if self._answer is not None and not self._answered:
             outcome = self._answer.done()
             if outcome is not None:
-                self.reply({"ok": False, "reason": outcome} if outcome else {"ok": True, **self._answer.more})
+                self.reply({"ok": False, "reason": outcome} if outcome else {"ok": True, **self._answer.more()})
         if self._outbox:
             self.hand_out()
         elif self._answer is None and now >= self._give_up_at:
@@ -219,7 +221,7 @@ class _Conversation:
             case Refused(reason):
                 self.reply({"ok": False, "reason": reason})
             case Accepted(more):
-                if asked.get("wait"):
+                if answer.held and answer.done() is None or not answer.held and asked.get("wait"):
                     self._answer = answer
                 else:
-                    self.reply({"ok": True, **more})
+                    self.reply({"ok": True, **more()})

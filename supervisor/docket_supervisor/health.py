@@ -14,7 +14,8 @@ from docket_supervisor.settings import SupervisorSettings
 
 
 class Health:
-    """Answers from the board. Only readiness is asked of Redis as well: it must not be told late that it is away."""
+    """Answers from the board. For readiness Redis is asked as well, for it must not be told late that it is away; and for
+    figures, which are not kept up to date while nothing happens and nobody asks."""
 
     def __init__(
         self,
@@ -22,11 +23,13 @@ class Health:
         board: Board,
         files: MetricsFiles,
         ping: Callable[[], Awaitable[object]],
+        measure: Callable[[], Awaitable[object]],
     ) -> None:
         self._settings = settings
         self._board = board
         self._files = files
         self._ping = ping
+        self._measure = measure
 
     async def answer(self, request: Request) -> Answer:
         match request.path:
@@ -38,8 +41,10 @@ class Health:
             case "/live":
                 return _probed(readiness(self._board, self._settings).live)
             case "/metrics":
+                await self._measure()
                 return self._metrics(request.accept)
             case "/status":
+                await self._measure()
                 return self._status()
             case _:
                 # Not 404: a probe at a mistaken path must fail, and it is told apart by what it is told.

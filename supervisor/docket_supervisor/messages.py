@@ -84,6 +84,11 @@ class CountSuspects:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """Supervisor to steward: somebody wants to know how much there is to do at this moment."""
+
+
+@dataclass(frozen=True)
 class RedisSeen:
     """Steward to supervisor, at every change and once at the start."""
 
@@ -106,6 +111,7 @@ Message = (
     | HandedOver
     | Suspects
     | CountSuspects
+    | Measure
     | RedisSeen
     | Leave
 )
@@ -122,6 +128,7 @@ KINDS: dict[str, type[Message]] = {
         HandedOver,
         Suspects,
         CountSuspects,
+        Measure,
         RedisSeen,
         Leave,
     )

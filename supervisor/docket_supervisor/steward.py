@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
 import anyio
+import anyio.abc
 import redis.exceptions
 
 from docket import clock
@@ -21,9 +22,10 @@ from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.health import Health
-from docket_supervisor.messages import CountSuspects, HandedOver, HandOver, Leave, RedisSeen, Suspects
+from docket_supervisor.messages import CountSuspects, HandedOver, HandOver, Leave, Measure, RedisSeen, Suspects
 from docket_supervisor.orphanage import Orphanage
 from docket_supervisor.salvage import settle_late
+from docket_supervisor.stirring import Stirring
 from docket_supervisor.vitality import able
 
 logger = logging.getLogger("docket.steward")
@@ -40,6 +42,10 @@ LONGEST_PAUSE = 2.0
 FIRST_PAUSE = 0.1
 MEASURE_INTERVAL = 2.0
 """Seconds between two looks at how much there is to do."""
+CALM_INTERVAL = 10.0
+"""The same while nothing happens; whoever asks is told what is so at that moment."""
+THOROUGH_EVERY = 4
+"""Of so many sweeps while nothing happens, one is thorough."""
 FRESH = 0.5
 PROBE_PATIENCE = 0.8
 """Seconds; a probe is usually given one."""
@@ -69,6 +75,7 @@ class Steward:
     def __init__(self, inherited: Inheritance, channel: Channel) -> None:
         self._docket = inherited.settings.docket
         self._worker = inherited.settings.worker
+        self._scales = inherited.settings.autoscale
         self._seats = inherited.board.seats
         self._channel = channel
         self._orphanage = Orphanage(inherited.settings, self._seats)
@@ -80,15 +87,20 @@ class Steward:
         self._ledger: Ledger | None = None
         self._bulletin = inherited.board.bulletin
         self._pinged_at = 0.0
+        self._stirring = Stirring(self._seats)
+        self._measured_at = 0.0
+        self._found_work = False
+        self._sweeps = 0
+        self._evacuating = anyio.Event()
         self._door: Door | None = None
         if (listener := inherited.entrance.socket) is not None:
-            health = Health(inherited.settings, inherited.board, inherited.metrics, self._look)
+            health = Health(inherited.settings, inherited.board, inherited.metrics, self._look, self._look_closely)
             self._door = Door(listener, health.answer)
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack, anyio.create_task_group() as group:
             group.start_soon(self._every, TICK, self._tick)
-            group.start_soon(self._listen, group.cancel_scope)
+            group.start_soon(self._listen, group)
             if self._door is not None:
                 # Before there is a Redis: that there is none is one of the answers.
                 await self._door.open()
@@ -99,12 +111,8 @@ class Steward:
                 self._every, renewal_interval(self._worker.redelivery_timeout).total_seconds(), self._renew
             )
             group.start_soon(self._every, self._sweep_interval, self._sweep)
-            group.start_soon(self._every, MEASURE_INTERVAL, self._measure)
-            group.start_soon(self._every, salvage.INTERVAL, self._evacuate)
-
-    @property
-    def _renewal_interval(self) -> float:
-        return renewal_interval(self._worker.redelivery_timeout).total_seconds()
+            group.start_soon(self._every, MEASURE_INTERVAL, self._measure_if_need_be)
+            group.start_soon(self._evacuate_the_stuck)
 
     @property
     def _sweep_interval(self) -> float:
@@ -130,7 +138,7 @@ class Steward:
 
     # The supervisor's side
 
-    async def _listen(self, scope: anyio.CancelScope) -> None:
+    async def _listen(self, group: anyio.abc.TaskGroup) -> None:
         while not self._channel.ended:
             await anyio.wait_readable(self._channel)
             for message in self._channel.receive():
@@ -140,13 +148,15 @@ class Steward:
                         self._ordered.set()
                     case CountSuspects():
                         self._ordered.set()
+                    case Measure() if self._ledger is not None:
+                        group.start_soon(self._measure)
                     case Leave():
-                        scope.cancel()
+                        group.cancel_scope.cancel()
                         return
                     case _:
                         pass
         await self._outlive()
-        scope.cancel()
+        group.cancel_scope.cancel()
 
     async def _outlive(self) -> None:
         """The supervisor has died: workers drain by themselves, and we stay for those that do not manage to."""
@@ -161,7 +171,10 @@ class Steward:
             await anyio.sleep(0.1)
 
     async def _tick(self) -> None:
-        self._bulletin.steward_ticked_at = clock.monotonic()
+        now = self._bulletin.steward_ticked_at = clock.monotonic()
+        self._stirring.look(now)
+        if any(seat.evacuating for seat in self._seats):
+            self._evacuating.set()
 
     # Redis's side
 
@@ -190,8 +203,16 @@ class Steward:
             order.worker_id, order.cause, started=order.started, max_crashes=self._worker.max_crashes
         )
 
-    async def _evacuate(self) -> None:
-        for name, begun in salvage.stuck(self._seats):
+    async def _evacuate_the_stuck(self) -> None:
+        while True:
+            await self._evacuating.wait()
+            self._evacuating = anyio.Event()
+            while stuck := salvage.stuck(self._seats):
+                await self._evacuate(stuck)
+                await anyio.sleep(salvage.INTERVAL)
+
+    async def _evacuate(self, stuck: list[tuple[str, Sequence[str]]]) -> None:
+        for name, begun in stuck:
             returned = await self._attempt(lambda name=name, begun=begun: self.ledger.evacuate(name, begun))
             if returned:
                 logger.warning("gave %d executions of worker %s to others", returned, name)
@@ -228,7 +249,10 @@ class Steward:
                 logger.warning("lease of worker %s has lapsed; it is fenced", name)
 
     async def _sweep(self) -> None:
-        handed_over = await self._attempt(lambda: self.ledger.sweep(self._worker.max_crashes))
+        self._sweeps += 1
+        thorough = self._stirring.lately(clock.monotonic()) or self._sweeps % THOROUGH_EVERY == 0
+        most = self._worker.max_crashes
+        handed_over = await self._attempt(lambda: self.ledger.sweep(most, thorough=thorough))
         for name, outcome in handed_over or ():
             self._lapsed.add(name)
             logger.warning(
@@ -238,11 +262,22 @@ class Steward:
                 outcome.suspects,
                 len(outcome.dead),
             )
-        await self._count_suspects()
+        if thorough or handed_over:
+            await self._count_suspects()
+
+    async def _measure_if_need_be(self) -> None:
+        """What waits without anybody working on it shows in the figures only; else the board tells that something has
+        happened."""
+        now = clock.monotonic()
+        stirs = self._scales or self._found_work or self._stirring.lately(now)
+        if stirs or now - self._measured_at > CALM_INTERVAL - MEASURE_INTERVAL / 2:
+            await self._measure()
 
     async def _measure(self) -> None:
         figures = await self._attempt(self.ledger.figures)
         if figures is not None:
+            self._measured_at = clock.monotonic()
+            self._found_work = figures.due + figures.waiting > 0
             self._bulletin.measured(
                 figures.due, figures.scheduled, figures.waiting, figures.dead, figures.latency
             )
@@ -262,6 +297,12 @@ class Steward:
             return True
 
         await self._attempt(ping)
+
+    async def _look_closely(self) -> None:
+        """The figures are of now; or as old as they are, if Redis takes its time."""
+        if self._ledger is not None and clock.monotonic() - self._measured_at >= FRESH:
+            with anyio.move_on_after(PROBE_PATIENCE):
+                await self._measure()
 
     # One round of anything
 

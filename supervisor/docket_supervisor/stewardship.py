@@ -23,6 +23,7 @@ from docket_supervisor.messages import (
     HandOver,
     Late,
     Leave,
+    Measure,
     Message,
     RedisSeen,
     Suspects,
@@ -152,6 +153,11 @@ class Stewardship:
     def count_suspects(self) -> None:
         if self._channel is not None:
             self._channel.send(CountSuspects())
+
+    def measure(self) -> None:
+        """How much there is to do will soon be on the bulletin, if there are a steward and a Redis."""
+        if self._channel is not None:
+            self._channel.send(Measure())
 
     def turn(self, now: float) -> float:
         if now >= self._retry_at:

@@ -41,7 +41,7 @@ from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
 from docket_supervisor.signals import Signals
 from docket_supervisor.sizing import Sizing
 from docket_supervisor.sources import Sources
-from docket_supervisor.standing import standing
+from docket_supervisor.standing import figures_of_now, standing
 from docket_supervisor.status import assemble
 from docket_supervisor.stewardship import RUN_STEWARD, Stewardship
 from docket_supervisor.strays import Strays
@@ -305,6 +305,10 @@ class Supervisor:
 
     def _standing(self) -> str:
         return standing(self._crew, self._inherited.board.bulletin)
+
+    def measured(self) -> Callable[[], str | None]:
+        """Says `""` once the figures are of now, or it has taken too long."""
+        return figures_of_now(self._inherited.board.bulletin, self._stewardship.measure)
 
     def status(self) -> dict[str, Any]:
         return assemble(self._inherited.board, self._settings)

@@ -27,6 +27,7 @@ class Service(Protocol):
     def dumping(self) -> bool: ...
     def happened(self, event: Event) -> None: ...
     def status(self) -> dict[str, Any]: ...
+    def measured(self) -> Callable[[], str | None]: ...
 
 
 class Verbs:
@@ -51,7 +52,7 @@ class Verbs:
         return verb(request)
 
     def _status(self, request: Mapping[str, Any]) -> Answer:
-        return Accepted({"status": self._service.status()})
+        return Accepted(lambda: {"status": self._service.status()}, self._service.measured(), held=True)
 
     def _quiet(self, request: Mapping[str, Any]) -> Answer:
         return self._happen(Event.TSTP, self._until(lambda crew: crew.claims_nothing))

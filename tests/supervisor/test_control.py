@@ -41,9 +41,9 @@ class Served:
         self.asked.append(request)
         match request.get("verb"):
             case "big":
-                return Accepted({"big": self.big})
+                return Accepted(lambda: {"big": self.big})
             case "later":
-                return Accepted({"told": 1}, done=lambda: self.outcome)
+                return Accepted(lambda: {"told": 1}, done=lambda: self.outcome)
             case _:
                 return Refused("not that")
 

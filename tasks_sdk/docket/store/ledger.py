@@ -116,12 +116,13 @@ class Ledger:
             if rows and (key := dict(zip(rows[0][1][::2], rows[0][1][1::2], strict=False)).get(b"k"))
         }
 
-    async def sweep(self, max_crashes: int) -> list[tuple[str, HandedOver]]:
+    async def sweep(self, max_crashes: int, *, thorough: bool = True) -> list[tuple[str, HandedOver]]:
         """Hands over the work of workers whose lease has lapsed; says whose. A few at a time: where a host has died,
-        there may be many, and Redis serves nobody else meanwhile."""
+        there may be many, and Redis serves nobody else meanwhile. `thorough`: what may have been delivered or forgotten
+        in other ways, too; that takes Redis several times as long."""
         swept: list[tuple[str, HandedOver]] = []
         while True:
-            rows = await self._store.ask(scripts.sweep(self._keys, max_crashes))
+            rows = await self._store.ask(scripts.sweep(self._keys, max_crashes, thorough=thorough))
             swept += map(_parse, rows)
             if len(rows) < scripts.MOST_SWEPT:
                 return swept

@@ -143,7 +143,7 @@ HAND_OVER = Script(
     "hand_over", arguments=("worker_id", "cause", "max_crashes", "begun_known"), items=("entry",)
 )
 EVACUATE = Script("evacuate", arguments=("worker_id",), items=("entry",))
-SWEEP = Script("sweep", arguments=("max_crashes", "most"))
+SWEEP = Script("sweep", arguments=("max_crashes", "most", "is_thorough"))
 RETRY_DEAD = Script("retry_dead", arguments=("request", "key"))
 PURGE_DEAD = Script("purge_dead", arguments=("request", "most"), items=("key",))
 STRIKE = Script(
@@ -324,9 +324,10 @@ def evacuate(keys: Keys, worker_id: str, begun: Iterable[str]) -> Call:
     return Call(EVACUATE, keys.stream, [keys.prefix, worker_id, *begun])
 
 
-def sweep(keys: Keys, max_crashes: int) -> Call:
-    """Replies like `hand_over`, a row for each worker whose lease had lapsed: for `MOST_SWEPT` at most."""
-    return Call(SWEEP, keys.stream, [keys.prefix, max_crashes, MOST_SWEPT])
+def sweep(keys: Keys, max_crashes: int, *, thorough: bool = True) -> Call:
+    """Replies like `hand_over`, a row for each worker whose lease had lapsed: for `MOST_SWEPT` at most. `thorough`: what
+    was delivered to nobody, and lines that were forgotten, are looked for as well."""
+    return Call(SWEEP, keys.stream, [keys.prefix, max_crashes, MOST_SWEPT, int(thorough)])
 
 
 def retry_dead(keys: Keys, key: str) -> Call:

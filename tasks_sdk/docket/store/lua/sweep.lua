@@ -3,6 +3,7 @@ local stream_key = KEYS[1]
 local prefix = ARGV[1]
 local max_crashes = tonumber(ARGV[2])
 local most = tonumber(ARGV[3])
+local is_thorough = ARGV[4] == "1"
 --@include "_house"
 --@include "_events"
 --@include "_lines"
@@ -14,6 +15,11 @@ local most = tonumber(ARGV[3])
 local handed_over = {}
 for _, worker_id in ipairs(redis.call("ZRANGEBYSCORE", workers_key, "-inf", math.floor(now_us / 1000), "LIMIT", 0, most)) do
   handed_over[#handed_over + 1] = hand_over(worker_id, "the lease of its worker lapsed")
+end
+
+if not is_thorough then
+  look_at_lines()
+  return handed_over
 end
 
 -- Redis makes a consumer anew for a blocked read that outlives its worker, and delivers to it: what such a ghost was given

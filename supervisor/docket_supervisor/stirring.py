@@ -1,0 +1,27 @@
+"""Whether anything happens in the service: what has to be known of a busy one need not be asked all the time of one at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from docket_supervisor.board import Seat
+
+CALM_AFTER = 10.0
+"""Seconds without anything that has begun, ended, come or gone."""
+
+
+class Stirring:
+    """Told from the board, without asking Redis."""
+
+    def __init__(self, seats: Sequence[Seat]) -> None:
+        self._seats = seats
+        self._seen: list[tuple[int, int]] = []
+        self._stirred_at = 0.0
+
+    def look(self, now: float) -> None:
+        seen = [(seat.pid, seat.totals.started) for seat in self._seats]
+        if seen != self._seen or any(seat.is_busy for seat in self._seats):
+            self._seen, self._stirred_at = seen, now
+
+    def lately(self, now: float) -> bool:
+        return now - self._stirred_at < CALM_AFTER
