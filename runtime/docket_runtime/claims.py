@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -88,6 +88,8 @@ class Claims:
         self._busy_threads = 0
         self.emptied = asyncio.Event()
         self.emptied.set()
+        self.roused: Callable[[], object] = lambda: None
+        """Called when there is a claim and there was none."""
 
     @property
     def free(self) -> int:
@@ -116,7 +118,9 @@ class Claims:
     def take(self, claimed: Claimed) -> Flight:
         flight = Flight(claimed, self._free.popleft())
         self._flights[claimed.entry] = flight
-        self.emptied.clear()
+        if self.emptied.is_set():
+            self.emptied.clear()
+            self.roused()
         return flight
 
     def entered_thread(self, flight: Flight) -> None:

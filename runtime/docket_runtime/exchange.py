@@ -36,6 +36,8 @@ _TIMER_GRAIN = 0.001
 """Seconds: what an event loop's timers are good to."""
 _SAFETY_LOOK = 5.0
 """Seconds after which an idle worker looks even without a reason: a signal can be lost."""
+_LATEST_SAFETY_LOOK = 15.0
+"""The same for one of many: the others look as well, and what one finds none of them has missed."""
 _CENSUS_INTERVAL = 0.1
 """Seconds between looks at what others still have to do, only while a worker is to leave when all is done."""
 _FROM_BELOW_EVERY = 16
@@ -63,6 +65,7 @@ class Exchange:
         quarantine: bool,
         suspects: bool,
         standing_down: Callable[[], bool] = lambda: False,
+        crew_size: int = 1,
     ) -> None:
         self._store, self._keys, self._crew = store, keys, crew
         self._claims, self._schedule, self._outage = claims, schedule, outage
@@ -70,6 +73,7 @@ class Exchange:
         self._lanes = SUSPECTS if quarantine else LANES
         self._takes_suspects = suspects and not quarantine
         self._standing_down = standing_down
+        self._safety_look = min(_SAFETY_LOOK * crew_size, _LATEST_SAFETY_LOOK)
         self._settlements: deque[Settlement] = deque()
         self._under_way: deque[Round] = deque()
         least, most = _WORTH_A_ROUND
@@ -218,7 +222,7 @@ class Exchange:
         self._under_way.clear()
 
     def _next_look(self) -> float:
-        return self._looked_at + (_CENSUS_INTERVAL if self.census_wanted else _SAFETY_LOOK)
+        return self._looked_at + (_CENSUS_INTERVAL if self.census_wanted else self._safety_look)
 
     async def _sleep(self) -> None:
         if self._under_way:

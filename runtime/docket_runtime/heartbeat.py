@@ -1,8 +1,9 @@
-"""Every quarter of a second the loop shows that it turns."""
+"""Every quarter of a second the loop shows that it turns; less often while the worker rests."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from docket import clock
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     from docket_runtime.worker import Worker
 
 INTERVAL = 0.25
-_TITLED_EVERY = 4
-"""Ticks: a title is for human eyes."""
+_AT_REST = 1.0
+_RESTS_AFTER = 2.0
+"""Seconds without a claim; only under a supervisor, whose sight of the worker does not depend on these ticks alone."""
+_TITLED_EVERY = 1.0
+"""Seconds: a title is for human eyes."""
 
 
 class Heartbeat:
@@ -22,29 +26,67 @@ class Heartbeat:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._watch = LoopWatch(worker.claims, lambda: not worker.surroundings.vouched())
+        self._abandonment = Abandonment(worker)
         self._shown: tuple[int, int] | None = None
+        self._titled_at = 0.0
         self._standing_down = False
+        self._busy_at = clock.monotonic()
+        self._roused = asyncio.Event()
+        self._rests = False
 
     async def run(self) -> None:
         worker = self._worker
-        watch = LoopWatch(worker.claims, lambda: not worker.surroundings.vouched())
-        abandonment = Abandonment(worker)
-        watch.start()
+        worker.claims.roused = self._rouse
+        self._watch.start()
         try:
-            ticks = 0
             due = clock.monotonic()
             while True:
-                worker.surroundings.board.tick(max(0.0, clock.monotonic() - due))
-                watch.turned()
-                abandonment.look()
+                now = clock.monotonic()
+                self._consider_rest(now)
+                pause = _AT_REST if self._rests else INTERVAL
+                worker.surroundings.board.tick(max(0.0, now - due), pause)
+                self._watch.turned()
+                self._abandonment.look()
                 self._heed()
-                if ticks % _TITLED_EVERY == 0:
+                if now - self._titled_at >= _TITLED_EVERY - INTERVAL / 2:
+                    self._titled_at = now
                     self._show()
-                ticks += 1
-                due = clock.monotonic() + INTERVAL
-                await asyncio.sleep(INTERVAL)
+                due = clock.monotonic() + pause
+                await self._sleep(pause)
         finally:
-            watch.close()
+            worker.claims.roused = lambda: None
+            self._watch.close()
+
+    async def _sleep(self, pause: float) -> None:
+        if not self._rests:
+            await asyncio.sleep(pause)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._roused.wait()
+
+    def _consider_rest(self, now: float) -> None:
+        """Nobody is woken four times a second to show that nothing blocks a loop on which nothing runs."""
+        if self._worker.claims or not self._worker.surroundings.vouched():
+            self._busy_at = now
+        if self._rests == (now - self._busy_at >= _RESTS_AFTER):
+            return
+        self._rests = not self._rests
+        if self._rests:
+            self._roused.clear()
+            self._watch.rest()
+        else:
+            self._watch.rouse()
+
+    def _rouse(self) -> None:
+        """At once, before anything of a task runs: what it blocks must be seen from the beginning."""
+        if self._rests:
+            self._rests = False
+            self._busy_at = clock.monotonic()
+            self._worker.surroundings.board.tick(0.0, INTERVAL)
+            self._watch.rouse()
+            self._roused.set()
 
     def _heed(self) -> None:
         """Nothing else tells the exchange that it may claim again."""

@@ -16,7 +16,7 @@ from docket.telemetry import internal
 from docket_runtime.exchange import Exchange
 from docket_runtime.outage import Outage
 
-_BLOCK_MS = 5000
+_BLOCK_MS = 10_000
 _BETWEEN_UNBLOCKS = 0.005
 _BEYOND = 10.0
 """Seconds past the block after which a silent Redis counts as lost."""

@@ -46,13 +46,24 @@ class LoopWatch:
         self._told_at = 0.0
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._watching = threading.Event()
+        self._watching.set()
         self._thread = threading.Thread(target=self._run, name="docket loop watch", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def rest(self) -> None:
+        """Nothing runs on the loop that could block it, and it turns less often: nobody looks until `rouse`."""
+        self._watching.clear()
+
+    def rouse(self) -> None:
+        self.turned()
+        self._watching.set()
+
     def close(self) -> None:
         self._closing.set()
+        self._watching.set()
         if self._thread.is_alive():
             self._thread.join(timeout=1)
 
@@ -70,6 +81,9 @@ class LoopWatch:
 
     def _run(self) -> None:
         while not self._closing.wait(INTERVAL):
+            if not self._watching.is_set():
+                self._watching.wait()
+                continue
             turned_at = self._turned_at
             silent = clock.monotonic() - turned_at
             if silent < TOLERATED:

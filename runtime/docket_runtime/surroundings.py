@@ -25,7 +25,8 @@ class Surroundings:
     read end of a pipe that comes to its end when the parent has died: the worker then drains and leaves. A
     `quarantine` worker has one slot, takes only suspects, and leaves when there are none. `stacks` is the descriptor to
     which USR1 and a crash write the stacks of the process. `anew` is the command that starts this worker again in the
-    place of this process; without one it is not the worker's to replace.
+    place of this process; without one it is not the worker's to replace. `crew`: how many processes there are of its
+    kind, this one included.
     """
 
     board: Board = field(default_factory=NullBoard)
@@ -36,3 +37,4 @@ class Surroundings:
     titled: Callable[[int, int], None] = _untitled
     stacks: int = STANDARD_ERROR
     anew: Sequence[str] = ()
+    crew: int = 1

@@ -232,6 +232,7 @@ class Worker:
             quarantine=self.surroundings.quarantine,
             suspects=self.surroundings.suspects,
             standing_down=lambda: self.surroundings.board.standing_down,
+            crew_size=self.surroundings.crew,
         )
         self._reading = anyio.CancelScope()
         self._reader = IdleReader(self._store, self.docket.keys, self.exchange, self._outage)

@@ -19,6 +19,8 @@ from docket_supervisor.anonymous import anonymous_file
 from docket_supervisor.bulletin import Bulletin
 from docket_supervisor.tally import GOOD, TALLY_BYTES, Tallies, Tally
 
+TICK = 0.25
+"""Seconds between two ticks of a loop that has something to run."""
 PHASES = ("", "starting", "working", "quiet", "draining", "left", "parked")
 READY = frozenset({"working", "quiet", "parked"})
 """One that was told to leave while it was booting drains without ever having been ready."""
@@ -48,7 +50,7 @@ _PID, _FORKED_AT, _DRAIN_AT, _QUIET, _STOOD_DOWN_AT, _OVERDUE, _EVACUATING, _ASS
 _VOUCHED_AT, _VOUCHED_PID = 64, 72
 # Apart from the parent's and the steward's fields, so that no cache line has two writers.
 _PHASE, _ENLISTED, _TICKED_AT, _TOTALS, _WORKER_ID = 128, 129, 136, 144, 176
-_LAG, _ABANDONED, _CELLS = 384, 392, 448
+_LAG, _ABANDONED, _PAUSE, _CELLS = 384, 392, 400, 448
 _ENTRY_BYTES, _ID_BYTES = 48, 200
 
 
@@ -135,6 +137,7 @@ class Writer:
         self._instants = memoryview(memory).cast("d")
         self._base = base
         self._tally = tally
+        self._pause = TICK
         self._totals = memoryview(memory)[base + _TOTALS : base + _TOTALS + _COUNTERS.size].cast("q")
         self._places = [base + _CELLS + place * _PITCH for place in range(concurrency)]
 
@@ -150,9 +153,13 @@ class Writer:
     def phase(self, phase: str) -> None:
         self._memory[self._base + _PHASE] = PHASES.index(phase)
 
-    def tick(self, lag: float = 0.0) -> None:
+    def tick(self, lag: float = 0.0, pause: float = TICK) -> None:
+        # Whoever reads in between must not find a loop late that is about to rest, nor one that has just been roused.
         self._instants[(self._base + _LAG) // 8] = lag
+        if pause > self._pause:
+            self._instants[(self._base + _PAUSE) // 8] = pause
         self._instants[(self._base + _TICKED_AT) // 8] = clock.monotonic()
+        self._instants[(self._base + _PAUSE) // 8] = self._pause = pause
 
     def began(self, place: int, entry: str, key: str, task: str, thread: bool) -> None:
         name = entry.encode()
@@ -304,6 +311,11 @@ class Seat:
     @property
     def ticked_at(self) -> float:
         return self._instant(_TICKED_AT)
+
+    @property
+    def pause(self) -> float:
+        """Seconds within which the next tick is to come."""
+        return self._instant(_PAUSE) or TICK
 
     @property
     def loop_lag(self) -> float:

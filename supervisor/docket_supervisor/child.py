@@ -140,6 +140,7 @@ def _run(
         suspects=False,
         titled=titled,
         stacks=inherited.spool.file(seat),
+        crew=inherited.settings.processes,
     )
     return resolve(inherited.run_worker)(inherited.settings.docket, worker, surroundings)
 

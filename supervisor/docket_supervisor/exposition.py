@@ -24,8 +24,8 @@ from docket_supervisor.tally import BOUNDS, COUNTERS, Histogram, TaskCounts
 _STALE = 10.0
 """Seconds after which figures from Redis are not shown any more: none says more than wrong ones."""
 
-_TICK = 0.5
-"""Seconds without a tick that are nothing unusual: workers tick four times a second."""
+_TOLERATED = 0.25
+"""Seconds by which a tick may be late that is nothing unusual."""
 
 _STATES = ("starting", "working", "quiet", "draining", "spare", "beside")
 
@@ -165,7 +165,7 @@ class Service(Collector):
 
 def loop_lag(seat: Seat) -> float:
     """Seconds by which the last tick was late, or by which the next one is overdue already."""
-    return max(seat.loop_lag, clock.monotonic() - seat.ticked_at - _TICK, 0.0)
+    return max(seat.loop_lag, clock.monotonic() - seat.ticked_at - seat.pause - _TOLERATED, 0.0)
 
 
 def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from docket_supervisor.board import InFlight
+from docket_supervisor.board import TICK, InFlight
 
-TICK = 0.25
-"""Seconds between two ticks of a loop that turns; only what is beyond it is late."""
 TIMEOUT_GRACE = 2.0
 """Seconds that a body has to end after its time limit, once it was told to."""
 NEIGHBOURS_GRACE = 10.0
@@ -64,10 +62,10 @@ class Ladder:
         return self.steps[-1][0] if self.steps[-1][1] is Step.KILL else math.inf
 
 
-def lateness(now: float, ticked_at: float, watched_since: float) -> float:
-    """By how much a loop is late. What happened before somebody watched does not count: a supervisor that was itself
+def lateness(now: float, ticked_at: float, watched_since: float, pause: float = TICK) -> float:
+    """By how much a loop is late that was to tick again after this pause. What happened before somebody watched does not count: a supervisor that was itself
     stopped, or a machine that slept, finds every tick old, and no worker is to blame."""
-    return now - max(ticked_at, watched_since) - TICK
+    return now - max(ticked_at, watched_since) - pause
 
 
 def too_late(running: Sequence[InFlight], now: float, blocking: int | None = None) -> list[InFlight]:

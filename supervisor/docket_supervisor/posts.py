@@ -65,6 +65,8 @@ class Watch:
     """How often each execution was reported as slow, by entry."""
     private_bytes: int = 0
     sampled_at: float = 0.0
+    sampled_started: int = 0
+    """How many runs it had begun by then."""
     condemned_at: float = 0.0
 
 

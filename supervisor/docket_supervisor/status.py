@@ -13,9 +13,6 @@ from docket_supervisor.bulletin import SlotNotice
 from docket_supervisor.memory import private_bytes
 from docket_supervisor.settings import SupervisorSettings
 
-TICK = 0.25
-"""Seconds between two signs that a worker's loop turns."""
-
 
 def assemble(board: Board, settings: SupervisorSettings) -> dict[str, Any]:
     """Ages are of this moment; private memory is read from the kernel now."""
@@ -85,7 +82,7 @@ def _loop_lag_ms(seat: Seat, now: float) -> float | None:
     until it has turned."""
     if not seat.ticked_at:
         return None
-    return round(1000 * max(seat.loop_lag, now - seat.ticked_at - TICK, 0.0), 1)
+    return round(1000 * max(seat.loop_lag, now - seat.ticked_at - seat.pause, 0.0), 1)
 
 
 def _queue(board: Board) -> dict[str, Any]:

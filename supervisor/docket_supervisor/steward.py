@@ -37,7 +37,8 @@ AWAY = (
     redis.exceptions.TimeoutError,
 )
 TICK = 0.5
-"""Seconds between two signs that the loop turns."""
+"""Seconds between two signs that the loop turns, and looks at the board."""
+CALM_TICK = 1.0
 LONGEST_PAUSE = 2.0
 FIRST_PAUSE = 0.1
 MEASURE_INTERVAL = 2.0
@@ -99,7 +100,7 @@ class Steward:
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack, anyio.create_task_group() as group:
-            group.start_soon(self._every, TICK, self._tick)
+            group.start_soon(self._tick)
             group.start_soon(self._listen, group)
             if self._door is not None:
                 # Before there is a Redis: that there is none is one of the answers.
@@ -171,10 +172,12 @@ class Steward:
             await anyio.sleep(0.1)
 
     async def _tick(self) -> None:
-        now = self._bulletin.steward_ticked_at = clock.monotonic()
-        self._stirring.look(now)
-        if any(seat.evacuating for seat in self._seats):
-            self._evacuating.set()
+        while True:
+            now = self._bulletin.steward_ticked_at = clock.monotonic()
+            self._stirring.look(now)
+            if any(seat.evacuating for seat in self._seats):
+                self._evacuating.set()
+            await anyio.sleep(TICK if self._stirring.lately(now) else CALM_TICK)
 
     # Redis's side
 

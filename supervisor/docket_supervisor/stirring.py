@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from docket_supervisor.board import Seat
 
-CALM_AFTER = 10.0
+CALM_AFTER = 4.0
 """Seconds without anything that has begun, ended, come or gone."""
 
 

@@ -22,11 +22,15 @@ from docket_supervisor.vitality import stopped
 logger = logging.getLogger("docket.supervisor")
 
 INTERVAL = 0.25
+_CALM_INTERVAL = 1.0
+"""Seconds between two looks while nobody runs anything and nothing is wrong."""
 _ASLEEP = 2.0
 """Seconds between two turns of ours after which we were stopped ourselves, and no tick's age means anything."""
 _OVERDUE = 5.0
 """Seconds after which one that was killed should have been gone."""
 _SAMPLED_EVERY = 5.0
+_SAMPLED_AT_REST_EVERY = 60.0
+"""Seconds between two samples of what has begun nothing since the last one."""
 _WATCHED = frozenset({"working", "quiet", "draining"})
 
 
@@ -46,6 +50,9 @@ class Vigil:
         self._threads = settings.worker.thread_count
         self._neighbours_grace = min(settings.drain_timeout, timedelta(seconds=hangs.NEIGHBOURS_GRACE))
         self._posts, self._acts, self._dumps = posts, acts, dumps
+        # Never so long that the first step of the ladder could be missed.
+        first_step = self._ladder.steps[0][0]
+        self._calm_interval = _CALM_INTERVAL if first_step > _CALM_INTERVAL else INTERVAL
         self._turned_at = self._since = clock.monotonic()
         self._next_turn = self._next_sample = 0.0
 
@@ -55,28 +62,42 @@ class Vigil:
             return self._next_turn
         if now - self._turned_at > _ASLEEP:
             self._since = now
-        self._turned_at, self._next_turn = now, now + INTERVAL
         sampling = now >= self._next_sample
         if sampling:
             self._next_sample = now + _SAMPLED_EVERY
+        calm = True
         for post in self._posts:
             if post.pid:
-                if sampling or not post.watch.sampled_at:
+                if not post.watch.sampled_at or (sampling and self._may_have_grown(post, now)):
                     self._sample(post, now)
                 self._look(post, now)
+                calm = calm and self._at_rest(post)
+        self._turned_at, self._next_turn = now, now + (self._calm_interval if calm else INTERVAL)
         return self._next_turn
+
+    def _at_rest(self, post: Post) -> bool:
+        watch = post.watch
+        wrong = post.killed or watch.taken or watch.tainted or watch.slow
+        return not (wrong or post.sitting is not Sitting.READY or post.seat.is_busy)
+
+    def _may_have_grown(self, post: Post, now: float) -> bool:
+        """The kernel walks through all its memory for an answer."""
+        started, watch = post.seat.totals.started, post.watch
+        return started != watch.sampled_started or now - watch.sampled_at >= _SAMPLED_AT_REST_EVERY
 
     def _sample(self, post: Post, now: float) -> None:
         used = private_bytes(post.pid)
         if used is not None:
             post.watch.private_bytes, post.watch.sampled_at = used, now
+            post.watch.sampled_started = post.seat.totals.started
 
     def _look(self, post: Post, now: float) -> None:
         if post.killed:
             post.seat.overdue = now - post.watch.condemned_at > _OVERDUE
         elif post.sitting is Sitting.READY and post.seat.phase in _WATCHED:
             running = post.seat.inflight
-            late = hangs.lateness(now, post.seat.ticked_at, max(self._since, post.forked_at))
+            since = max(self._since, post.forked_at)
+            late = hangs.lateness(now, post.seat.ticked_at, since, post.seat.pause)
             self._mind_the_loop(post, running, late)
             self._mind_the_limits(post, running, late, now)
             self._mind_the_slow(post, running, now)

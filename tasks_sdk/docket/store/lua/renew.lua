@@ -16,6 +16,9 @@ for i, lapsing in ipairs(redis.call("ZMSCORE", workers_key, unpack(worker_ids)))
   held[i] = lapsing and 1 or 0
   if lapsing then
     leases[#leases + 1], leases[#leases + 2] = lapse_ms, worker_ids[i]
+  else
+    -- It learns that from its next exchange, which may be a while off if it has nothing to do.
+    redis.call("PUBLISH", signals_channel .. ":" .. worker_ids[i], "look:")
   end
 end
 if #leases > 0 then
