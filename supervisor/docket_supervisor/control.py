@@ -159,7 +159,9 @@ class _Conversation:
         if self._answer is not None and not self._answered:
             outcome = self._answer.done()
             if outcome is not None:
-                self.reply({"ok": False, "reason": outcome} if outcome else {"ok": True, **self._answer.more()})
+                self.reply(
+                    {"ok": False, "reason": outcome} if outcome else {"ok": True, **self._answer.more()}
+                )
         if self._outbox:
             self.hand_out()
         elif self._answer is None and now >= self._give_up_at:
@@ -221,7 +223,7 @@ class _Conversation:
             case Refused(reason):
                 self.reply({"ok": False, "reason": reason})
             case Accepted(more):
-                if answer.held and answer.done() is None or not answer.held and asked.get("wait"):
+                if (answer.held and answer.done() is None) or (not answer.held and asked.get("wait")):
                     self._answer = answer
                 else:
                     self.reply({"ok": True, **more()})

@@ -14,7 +14,7 @@ from docket_supervisor.settings import SupervisorSettings
 
 
 class Health:
-    """Answers from the board. For readiness Redis is asked as well, for it must not be told late that it is away; and for
+    """Answers from the board. For readiness Redis is asked as well: it must not be told late that it is away. And for
     figures, which are not kept up to date while nothing happens and nobody asks."""
 
     def __init__(

@@ -22,7 +22,15 @@ from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.health import Health
-from docket_supervisor.messages import CountSuspects, HandedOver, HandOver, Leave, Measure, RedisSeen, Suspects
+from docket_supervisor.messages import (
+    CountSuspects,
+    HandedOver,
+    HandOver,
+    Leave,
+    Measure,
+    RedisSeen,
+    Suspects,
+)
 from docket_supervisor.orphanage import Orphanage
 from docket_supervisor.salvage import settle_late
 from docket_supervisor.stirring import Stirring
@@ -95,7 +103,9 @@ class Steward:
         self._evacuating = anyio.Event()
         self._door: Door | None = None
         if (listener := inherited.entrance.socket) is not None:
-            health = Health(inherited.settings, inherited.board, inherited.metrics, self._look, self._look_closely)
+            health = Health(
+                inherited.settings, inherited.board, inherited.metrics, self._look, self._look_closely
+            )
             self._door = Door(listener, health.answer)
 
     async def run(self) -> None:

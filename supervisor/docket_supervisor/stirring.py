@@ -1,4 +1,4 @@
-"""Whether anything happens in the service: what has to be known of a busy one need not be asked all the time of one at rest."""
+"""Whether anything happens in the service: of one at rest less has to be known, and less often."""
 
 from __future__ import annotations
 

@@ -82,8 +82,9 @@ class Vigil:
 
     def _may_have_grown(self, post: Post, now: float) -> bool:
         """The kernel walks through all its memory for an answer."""
-        started, watch = post.seat.totals.started, post.watch
-        return started != watch.sampled_started or now - watch.sampled_at >= _SAMPLED_AT_REST_EVERY
+        seat, watch = post.seat, post.watch
+        has_run = seat.is_busy or seat.totals.started != watch.sampled_started
+        return has_run or now - watch.sampled_at >= _SAMPLED_AT_REST_EVERY
 
     def _sample(self, post: Post, now: float) -> None:
         used = private_bytes(post.pid)

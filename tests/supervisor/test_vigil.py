@@ -97,6 +97,46 @@ def test_a_loop_that_turns_is_left_alone() -> None:
     assert not scene.condemned and not scene.dumps.asked and not scene.writer.standing_down
 
 
+def test_while_nobody_runs_anything_it_looks_less_often() -> None:
+    scene = Scene()
+    assert scene.vigil.turn(scene.now) == scene.now + 1.0
+    scene.writer.began(0, "d:1-0", "key", "task", False)
+    scene.now += 1.0
+    assert scene.vigil.turn(scene.now) == scene.now + 0.25
+    scene.writer.ended(0)
+    scene.now += 0.25
+    assert scene.vigil.turn(scene.now) == scene.now + 1.0
+
+
+def test_a_short_ladder_is_looked_at_often_all_the_same() -> None:
+    scene = Scene(hang_timeout=timedelta(seconds=6))
+    assert scene.vigil.turn(scene.now) == scene.now + 0.25
+
+
+def test_a_loop_that_has_said_it_rests_is_not_late_before_its_time() -> None:
+    scene = Scene(hang_timeout=timedelta(seconds=12))
+    scene.writer.tick(pause=1.0)
+    scene.passes(1.75)
+    assert not scene.post.watch.taken
+    scene.passes(0.5)
+    assert scene.post.watch.taken == 1
+
+
+def test_the_memory_of_one_that_runs_nothing_is_hardly_ever_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("docket_supervisor.vigil.private_bytes", lambda pid: asked.append(pid) or 1)
+    scene = Scene()
+    scene.passes(58, ticking=True)
+    assert len(asked) == 1
+    scene.passes(10, ticking=True)
+    assert len(asked) == 2
+    scene.writer.started("task", False, 0.0)
+    scene.passes(6, ticking=True)
+    assert len(asked) == 3
+
+
 def test_a_loop_that_does_not_goes_up_the_ladder_and_its_blocker_is_blamed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -299,6 +339,7 @@ def test_memory_is_sampled_at_once_and_then_every_five_seconds(process: psutil.P
     scene.passes(0.25, ticking=True)
     assert scene.post.watch.private_bytes > 0
     first = scene.post.watch.sampled_at
+    scene.writer.began(0, "d:1-0", "key", "task", False)
     scene.passes(3, ticking=True)
     assert scene.post.watch.sampled_at == first
     scene.passes(4, ticking=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -41,6 +42,17 @@ _OPTIONS: dict[str, Any] = {
     "decode_responses": False,
     "encoding_errors": "surrogateescape",
 }
+
+
+@cache
+def _driver() -> dict[str, Any]:
+    """What connections tell Redis of their library. Left to itself, redis-py reads the metadata of its package for each
+    of them: milliseconds, and more memory than all the rest of a connection."""
+    try:
+        from redis import DriverInfo
+    except ImportError:  # before redis-py 7.2: read once, when it is imported
+        return {}
+    return {"driver_info": DriverInfo()}
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ def check(url: str) -> str:
             raise BadURL(f"expected a port between 1 and 65535 in {hide_password(url)!r}, got 0")
     if parts.scheme in REDIS_SCHEMES:
         try:
-            cast(Any, redis.ConnectionPool).from_url(url).make_connection()
+            cast(Any, redis.ConnectionPool).from_url(url, **_driver()).make_connection()
         except (ValueError, TypeError, exceptions.RedisError) as error:
             raise BadURL(f"cannot read the Redis URL {hide_password(url)!r}: {error}") from error
     return parts.scheme
@@ -116,7 +128,7 @@ def _check_many(url: str) -> str:
 def _pool_options(read: topology.Topology) -> dict[str, Any]:
     """What redis-py makes of its part of the URL, once a connection has taken it."""
     url = read.url.replace("redis:", "rediss:", 1) if read.tls else read.url
-    pool = cast(Any, redis.ConnectionPool).from_url(url)
+    pool = cast(Any, redis.ConnectionPool).from_url(url, **_driver())
     pool.make_connection()
     return pool.connection_kwargs
 
@@ -190,7 +202,7 @@ def _options(address: Address, options: dict[str, Any], plain: Any, tls: Any) ->
     found: dict[str, Any] = {}
     if address.finder is not None and address.topology is not None:
         found = {"finder": address.finder, "connection_class": tls if address.topology.tls else plain}
-    return {**_OPTIONS, **network, **asked, **found, **options}
+    return {**_OPTIONS, **_driver(), **network, **asked, **found, **options}
 
 
 def _url(address: Address) -> str:
