@@ -63,8 +63,8 @@ class Ladder:
 
 
 def lateness(now: float, ticked_at: float, watched_since: float, pause: float = TICK) -> float:
-    """By how much a loop is late that was to tick again after this pause. What happened before somebody watched
-    does not count: a supervisor that was itself stopped, or a machine that slept, finds every tick old, and no worker is to
+    """By how much a loop is late that was to tick again after this pause. What happened before somebody watched does
+    not count: a supervisor that was itself stopped, or a machine that slept, finds every tick old, and no worker is to
     blame."""
     return now - max(ticked_at, watched_since) - pause
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ from docket.settings import DocketSettings
 from docket_supervisor.child import resolve
 from docket_supervisor.forking import fork
 from docket_supervisor.settings import SupervisorSettings
+from docket_supervisor.sharing import share_memory
 
 SETTLED = 0.7
 """Seconds after which a worker has loaded what it needs and waits for a Redis."""
@@ -36,8 +36,7 @@ class Weight:
 
 def weigh(settings: SupervisorSettings, run_worker: str) -> Weight | None:
     """Of a worker forked from this process, which is what a template would be; None if it does not live that long."""
-    gc.collect()
-    gc.freeze()
+    share_memory(settings, run_worker)
     pid = fork(partial(_idle, settings, run_worker))
     try:
         time.sleep(SETTLED)

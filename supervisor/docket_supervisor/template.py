@@ -18,6 +18,7 @@ from docket_supervisor.doctor import REFUSED, Doctor, explained
 from docket_supervisor.forking import die_with_parent, fork_for_reaper
 from docket_supervisor.loading import LoadFailed, find_setup, load
 from docket_supervisor.messages import Forked, ForkWorker, Imported, ImportFailed
+from docket_supervisor.sharing import share_memory
 
 logger = logging.getLogger("docket.template")
 
@@ -67,9 +68,12 @@ def run_template(inherited: Inheritance, channel: Channel, generation: int) -> i
             return ExitCode.USAGE
         logger.warning("%s", explained(findings))
     preload(inherited.run_worker)
-    # Frozen objects are never looked at by the collector again, so their pages are not copied on write.
-    gc.collect()
-    gc.freeze()
+    if inherited.settings.watch:
+        # Whoever develops waits for the next worker, and not for memory.
+        gc.collect()
+        gc.freeze()
+    else:
+        share_memory(inherited.settings, inherited.run_worker)
     channel.send(Imported(collections))
     return _serve(inherited, channel, generation)
 

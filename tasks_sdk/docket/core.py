@@ -96,7 +96,7 @@ class Core(Generic[E]):
     ) -> Operation[list[E]]:
         """All calls, in batches; an execution for each, in order. A call that Redis refuses has Disposition.FAILED."""
         header = telemetry.header()
-        with_bodies = [(call, self._body_of(call, header)) for call in calls]
+        with_bodies = [(call, self.body_of(call, header)) for call in calls]
         outcomes = yield from scheduling.schedule(
             self.keys,
             self.registry,
@@ -137,7 +137,8 @@ class Core(Generic[E]):
         names = [keys.runs(key), keys.results(key), keys.progress(key), *singles(keys)]
         return foreign(names, (yield types_of(names)))
 
-    def _body_of(self, call: TaskCall, header: bytes) -> bytes:
+    def body_of(self, call: TaskCall, header: bytes) -> bytes:
+        """What is written into the ledger for this call."""
         task = self.registry.get(call.function_name)
         parameters = () if task is None else task.parameters
         body = self.door.dump_arguments(call.args, call.kwargs, call.function_name, parameters)
