@@ -1,4 +1,4 @@
-"""A worker's whole life is played through, against a Redis that knows its lines, so that it need not be warmed up again.
+"""A worker's whole life is played through, against a Redis that knows its lines, so that none need be warmed up again.
 
 In a process from which workers are forked this is done once for all of them. Caches are filled, and code is adapted by
 the interpreter to what it meets (PEP 659), which writes into it; every worker would do that on a copy of its own.

@@ -17,7 +17,7 @@ _POOL_HEADER = 48
 _CLASSES = range(16, 513, 16)
 """Sizes of blocks that Python allocates by itself, from pools; each pool has blocks of one size."""
 _CERTAIN = 8
-"""Blocks in a row, for the first of a pool may be a hole as well."""
+"""Blocks in a row: for the first of a pool may be a hole as well."""
 _MOST = 2 * 2**20
 """Bytes with which the holes of one size are filled at the most."""
 _BYTES_HEADER = bytes.__basicsize__
@@ -29,22 +29,25 @@ def fill_holes() -> int:
     """Says how many bytes that took. They lie where there was memory already, and stay taken."""
     if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return 0
-    return _fill_pools() + _fill_heap() + _fill_pools()
+    return _fill_heap() + _fill_pools()
 
 
 def _fill_pools() -> int:
     filled = 0
     for size in _CLASSES:
         make, before = _maker(size), filled
-        expected, in_a_row = -1, 0
+        last, in_a_row = 0, 0
         while filled - before < _MOST and in_a_row < _CERTAIN:
             block = make()
             _KEPT.append(block)
             filled += size
-            # From its first block on, one after the other: a new pool, so none of those that had been begun has a hole.
-            at_first = id(block) % _POOL == _POOL_HEADER
-            in_a_row = in_a_row + 1 if id(block) == expected else int(at_first)
-            expected = id(block) + size if in_a_row else -1
+            # One behind the other from the first block on: a new pool, so there was no hole left in those before it.
+            # Not side by side: what is counted with here is allocated, too.
+            if in_a_row and last < id(block) <= last + 4 * size:
+                in_a_row += 1
+            else:
+                in_a_row = int(id(block) % _POOL == _POOL_HEADER)
+            last = id(block)
     return filled
 
 
