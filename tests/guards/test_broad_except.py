@@ -23,6 +23,7 @@ BORDERS: dict[tuple[str, str], str] = {
     ("runtime/docket_runtime/shared.py", "SharedValues.get"): "a user's dependency, opened",
     ("runtime/docket_runtime/shared.py", "SharedValues._open"): "a user's dependency, opened",
     ("runtime/docket_runtime/outcomes.py", "completed"): "a user's __reduce__",
+    ("runtime/docket_runtime/rehearsal.py", "rehearse"): "a user's tasks, registered",
     ("runtime/docket_runtime/run.py", "_load_storage"): "a user's module while it is imported",
     ("runtime/docket_runtime/run.py", "_load_task"): "a user's module while it is imported",
     ("runtime/docket_runtime/run.py", "_register"): "a user's module while it is imported",
