@@ -69,9 +69,10 @@ def _run(play: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.new_event_loop()
     try:
         loop.run_until_complete(play)
+    finally:
+        loop.run_until_complete(_clear_away())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
         loop.close()
 
 
@@ -87,6 +88,14 @@ async def _play(docket: DocketSettings, worker: WorkerSettings, path: str) -> No
             opened, concurrency=worker.concurrency, drain_timeout=timedelta(0), surroundings=surroundings
         ) as played:
             await played.run_until_finished()
+
+
+async def _clear_away() -> None:
+    """Also of a play that was cut short nothing may be left, for others are forked from this process."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for each in left:
+        each.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def _see_off(threads: Iterable[threading.Thread]) -> None:
@@ -149,6 +158,8 @@ class Prompter:
                 return [b"", []]
             case "recover":
                 return [0, []]
+            case "enlist":
+                return [0, 0]
             case _:
                 return 0
 

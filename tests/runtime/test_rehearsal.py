@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -28,6 +29,7 @@ tasks = [never]
 
 
 def descriptors() -> set[str]:
+    gc.collect()
     return set(os.listdir("/proc/self/fd"))
 
 
@@ -78,6 +80,19 @@ def test_what_goes_wrong_is_no_reason_not_to_work(
     assert "the rehearsal failed" in caplog.text
     monkeypatch.setattr(rehearsal, "metering", lambda: True)
     assert not rehearse(NOWHERE, WorkerSettings())
+
+
+@pytest.mark.parametrize("script", ["enlist", "exchange", "hand_over"])
+def test_of_one_that_was_cut_short_nothing_is_left(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    told = rehearsal.Prompter._told_by_script
+
+    def forgotten(self: Any, name: str, arguments: Any) -> Any:
+        return b"what was it" if name == script else told(self, name, arguments)
+
+    monkeypatch.setattr(rehearsal.Prompter, "_told_by_script", forgotten)
+    before = (threading.enumerate(), descriptors())
+    rehearse(NOWHERE, WorkerSettings(tasks=()))
+    assert (threading.enumerate(), descriptors()) == before
 
 
 def test_replies_are_written_as_redis_writes_them() -> None:
