@@ -325,8 +325,8 @@ def evacuate(keys: Keys, worker_id: str, begun: Iterable[str]) -> Call:
 
 
 def sweep(keys: Keys, max_crashes: int, *, thorough: bool = True) -> Call:
-    """Replies like `hand_over`, a row for each worker whose lease had lapsed: for `MOST_SWEPT` at most. `thorough`: what
-    was delivered to nobody, and lines that were forgotten, are looked for as well."""
+    """Replies like `hand_over`, a row for each worker whose lease had lapsed: for `MOST_SWEPT` at most. `thorough`:
+    what was delivered to nobody, and lines that were forgotten, are looked for as well."""
     return Call(SWEEP, keys.stream, [keys.prefix, max_crashes, MOST_SWEPT, int(thorough)])
 
 
