@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import repeat
 from types import CodeType
-from typing import Any
 
 _TRIED = ((3, 12), (3, 13))
 _COUNT_BYTES = 4
@@ -52,20 +51,14 @@ def immortalise() -> int:
 
 
 def _in_code(codes: Iterable[CodeType]) -> set[int]:
-    """What code holds, and the code in it."""
+    """What code refers to while it runs, and the code in it."""
     found: set[int] = set()
     todo: list[CodeType] = list(codes)
     while todo:
         code = todo.pop()
-        parts: list[Any] = [code.co_consts, code.co_names, *code.co_names, code.co_name, code.co_qualname]
-        parts += [code.co_filename, code.co_linetable, code.co_exceptiontable]
-        for constant in code.co_consts:
-            parts.append(constant)
-            if type(constant) is CodeType and id(constant) not in found:
-                todo.append(constant)
-            elif type(constant) is tuple or type(constant) is frozenset:
-                parts += constant
-        found.update(map(id, parts))
+        constants = code.co_consts
+        found.update(map(id, constants), map(id, (constants, code.co_name, code.co_qualname)))
+        todo += [each for each in constants if type(each) is CodeType]
     return found
 
 

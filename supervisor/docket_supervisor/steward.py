@@ -53,7 +53,7 @@ MEASURE_INTERVAL = 2.0
 """Seconds between two looks at how much there is to do."""
 CALM_INTERVAL = 10.0
 """The same while nothing happens; whoever asks is told what is so at that moment."""
-THOROUGH_EVERY = 4
+THOROUGH_EVERY = 8
 """Of so many sweeps while nothing happens, one is thorough."""
 FRESH = 0.5
 PROBE_PATIENCE = 0.8
@@ -100,6 +100,7 @@ class Steward:
         self._measured_at = 0.0
         self._found_work = False
         self._sweeps = 0
+        self._thorough_at = 0.0
         self._evacuating = anyio.Event()
         self._door: Door | None = None
         if (listener := inherited.entrance.socket) is not None:
@@ -263,7 +264,9 @@ class Steward:
 
     async def _sweep(self) -> None:
         self._sweeps += 1
-        thorough = self._stirring.lately(clock.monotonic()) or self._sweeps % THOROUGH_EVERY == 0
+        thorough = self._stirring.since(self._thorough_at) or self._sweeps % THOROUGH_EVERY == 0
+        if thorough:
+            self._thorough_at = clock.monotonic()
         most = self._worker.max_crashes
         handed_over = await self._attempt(lambda: self.ledger.sweep(most, thorough=thorough))
         for name, outcome in handed_over or ():
@@ -281,15 +284,15 @@ class Steward:
     async def _measure_if_need_be(self) -> None:
         """What waits without anybody working on it shows in the figures only; else the board tells that something has
         happened."""
-        now = clock.monotonic()
-        stirs = self._scales or self._found_work or self._stirring.lately(now)
-        if stirs or now - self._measured_at > CALM_INTERVAL - MEASURE_INTERVAL / 2:
+        stirs = self._scales or self._found_work or self._stirring.since(self._measured_at)
+        if stirs or clock.monotonic() - self._measured_at > CALM_INTERVAL - MEASURE_INTERVAL / 2:
             await self._measure()
 
     async def _measure(self) -> None:
+        began = clock.monotonic()
         figures = await self._attempt(self.ledger.figures)
         if figures is not None:
-            self._measured_at = clock.monotonic()
+            self._measured_at = began
             self._found_work = figures.due + figures.waiting > 0
             self._bulletin.measured(
                 figures.due, figures.scheduled, figures.waiting, figures.dead, figures.latency

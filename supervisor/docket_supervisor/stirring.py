@@ -25,3 +25,7 @@ class Stirring:
 
     def lately(self, now: float) -> bool:
         return now - self._stirred_at < CALM_AFTER
+
+    def since(self, instant: float) -> bool:
+        """Something has been seen to happen since then."""
+        return self._stirred_at >= instant

@@ -33,5 +33,6 @@ def test_it_is_calm_a_while_after_the_last_thing() -> None:
     stirring = Stirring(board.seats)
     board.seats[0].taken(42)
     stirring.look(1000.0)
+    assert stirring.since(1000.0) and not stirring.since(1000.1)
     stirring.look(1000.0 + CALM_AFTER - 0.1)
     assert stirring.lately(1000.0 + CALM_AFTER - 0.1) and not stirring.lately(1000.0 + CALM_AFTER)
