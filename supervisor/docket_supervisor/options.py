@@ -212,6 +212,15 @@ WorkerSetup = Annotated[
         show_default="none",
     ),
 ]
+ShareMemory = Annotated[
+    bool,
+    typer.Option(
+        "--share-memory/--no-share-memory",
+        envvar="DOCKET_SHARE_MEMORY",
+        help="Prepare the template's memory so that workers go on sharing it: a rehearsal of a worker's life, no "
+        "holes, and with Python 3.12 and 3.13 no counting of references to what is loaded. Never with --watch.",
+    ),
+]
 StrictFork = Annotated[
     bool,
     typer.Option(

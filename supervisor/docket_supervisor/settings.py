@@ -56,6 +56,7 @@ class SupervisorSettings:
     canary: timedelta = timedelta(seconds=5)
     limits: Limits = field(default_factory=Limits)
     preload: bool = True
+    share_memory: bool = True
     strict_fork: bool = False
     worker_setup: str | None = None
     """`module:function` that every worker calls once it has been forked, before it takes work."""

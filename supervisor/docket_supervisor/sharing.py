@@ -14,6 +14,11 @@ from docket_supervisor.settings import SupervisorSettings
 
 def share_memory(settings: SupervisorSettings, run_worker: str) -> None:
     """The order matters: what is done later would undo a part of what was done before."""
+    if settings.watch or not settings.share_memory:
+        # Whoever develops waits for the next worker, and not for memory.
+        gc.collect()
+        gc.freeze()
+        return
     forget_lookups = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)
     if forget_lookups is not None:
         # They refer to names of all that was imported; each that makes room for another in a child would be written to.

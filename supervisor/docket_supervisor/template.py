@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import select
@@ -68,12 +67,7 @@ def run_template(inherited: Inheritance, channel: Channel, generation: int) -> i
             return ExitCode.USAGE
         logger.warning("%s", explained(findings))
     preload(inherited.run_worker)
-    if inherited.settings.watch:
-        # Whoever develops waits for the next worker, and not for memory.
-        gc.collect()
-        gc.freeze()
-    else:
-        share_memory(inherited.settings, inherited.run_worker)
+    share_memory(inherited.settings, inherited.run_worker)
     channel.send(Imported(collections))
     return _serve(inherited, channel, generation)
 

@@ -40,6 +40,7 @@ OPTIONS = {
     "--recycle-jitter": "DOCKET_RECYCLE_JITTER",
     "--preload": "DOCKET_PRELOAD",
     "--worker-setup": "DOCKET_WORKER_SETUP",
+    "--share-memory": "DOCKET_SHARE_MEMORY",
     "--strict-fork": "DOCKET_STRICT_FORK",
     "--health-port": "DOCKET_HEALTH_PORT",
     "--health-host": "DOCKET_HEALTH_HOST",

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
+from docket.settings import DocketSettings
+from docket_runtime.settings import WorkerSettings
+from docket_supervisor import sharing
 from docket_supervisor.immortality import immortalise, is_possible
+from docket_supervisor.settings import SupervisorSettings
 from tests.supervisor.service import source_path
 
 
@@ -71,6 +77,23 @@ def test_after_the_holes_are_filled_new_objects_lie_side_by_side() -> None:
         print(before > 10, after <= 3)
     """
     assert told(program) == "True True"
+
+
+@pytest.mark.parametrize("unwanted", [{"share_memory": False}, {"watch": True}])
+def test_who_does_not_want_it_or_cannot_wait_for_it_gets_a_plain_template(
+    unwanted: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(sharing, "immortalise", lambda: done.append("immortal"))
+    monkeypatch.setattr(sharing, "fill_holes", lambda: done.append("filled"))
+    monkeypatch.setattr(gc, "freeze", lambda: done.append("frozen"))
+    settings = SupervisorSettings(
+        docket=DocketSettings(), worker=WorkerSettings(tasks=()), processes=1, **unwanted
+    )
+    sharing.share_memory(settings, "somebody:else")
+    assert done == ["frozen"]
+    sharing.share_memory(replace(settings, share_memory=True, watch=False), "somebody:else")
+    assert done == ["frozen", "filled", "immortal", "frozen"]
 
 
 def test_a_forked_worker_hardly_touches_what_it_shares() -> None:
