@@ -20,6 +20,7 @@ from docket.snapshot import WorkerInfo, workers
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.keys import Keys
+from docket.store.refusals import Forbidden, ForeignKey
 
 _LOG = logging.getLogger("docket.worker")
 
@@ -76,16 +77,25 @@ class Housekeeping:
         self._pause = min(redelivery_timeout.total_seconds() / 4, 5.0)
         self._max_crashes, self._vouched = max_crashes, vouched
         self._host = host()
+        self._told = ""
 
     async def run(self) -> None:
         while True:
             if not self._vouched():
-                try:
-                    await self._bury_neighbours()
-                    await self._sweep()
-                except (RedisError, DocketError, OSError) as error:
-                    _LOG.debug("could not sweep: %s", error)
+                for round in (self._bury_neighbours, self._sweep):
+                    try:
+                        await round()
+                    except (ForeignKey, Forbidden) as error:
+                        self._tell(error)
+                    except (RedisError, DocketError, OSError) as error:
+                        _LOG.debug("could not sweep: %s", error)
             await asyncio.sleep(self._pause * random.uniform(0.8, 1.2))
+
+    def _tell(self, error: Exception) -> None:
+        """Once: it is tried again every few seconds, until somebody has mended it."""
+        if str(error) != self._told:
+            self._told = str(error)
+            _LOG.warning("Redis refuses (%s: %s); nobody is swept up meanwhile", type(error).__name__, error)
 
     async def _sweep(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
+from docket.store import refusals
 from docket.store.asynchronous import AsyncStore
 from docket.store.keys import GROUP, Keys
 from docket.telemetry import internal
@@ -59,6 +60,10 @@ class IdleReader:
             if str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 self._exchange.look()  # the exchange makes the group anew
                 return
+            if refusals.is_about_types(error):
+                stream = [self._keys.stream]
+                types = await self._store.ask(refusals.types_of(stream))
+                raise refusals.foreign(stream, types) or error from error
             raise
         for _, entries in reply or ():
             for entry_id, fields in entries:

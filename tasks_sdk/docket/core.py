@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from docket import clock, priorities, scheduling, snapshot, telemetry
+from docket import admission, clock, priorities, scheduling, snapshot, telemetry
 from docket.context import current_execution
 from docket.errors import SchedulingFailed
 from docket.execution import Disposition, ExecutionState, ExecutionView, TaskCall, fresh_key
@@ -24,7 +24,7 @@ from docket.store import figures
 from docket.store.connect import check as check_url
 from docket.store.connect import keys_of
 from docket.store.keys import singles
-from docket.store.refusals import ForeignKey, foreign, types_of
+from docket.store.refusals import ForeignKey, foreign, names_of, types_of
 from docket.store.requests import Operation
 from docket.strikelist import StrikeInstruction, StrikeList
 from docket.tasks import standard_tasks
@@ -121,7 +121,7 @@ class Core(Generic[E]):
                 disposition=outcome.disposition,
             )
             if outcome.refusal is not None:
-                why = (yield from self._why_refused(call.key, outcome.refusal)) or outcome.refusal
+                why = (yield from self._why_refused(call, outcome.refusal)) or outcome.refusal
                 execution.schedule_exception = SchedulingFailed(f"cannot schedule {call.key!r}: {why}")
             if outcome.struck_by is not None:
                 execution.error = outcome.struck_by.reason
@@ -129,12 +129,15 @@ class Core(Generic[E]):
         self._count(executions, replace)
         return executions
 
-    def _why_refused(self, key: str, refusal: str) -> Operation[ForeignKey | None]:
+    def _why_refused(self, call: TaskCall, refusal: str) -> Operation[ForeignKey | None]:
         """Which key holds something foreign, if that is the reason."""
         if "WRONGTYPE" not in refusal:
             return None
-        keys = self.keys
-        names = [keys.runs(key), keys.results(key), keys.progress(key), *singles(keys)]
+        limits = admission.known_to_the_caller(
+            self.registry.get(call.function_name), call.args, call.kwargs
+        )
+        texts = [call.key, *(str(row[1]) for row in limits or ())]
+        names = [*names_of(self.keys, texts), *singles(self.keys)]
         return foreign(names, (yield types_of(names)))
 
     def body_of(self, call: TaskCall, header: bytes) -> bytes:

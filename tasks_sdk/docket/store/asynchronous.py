@@ -137,6 +137,8 @@ class AsyncStore:
             if refusals.is_about_permissions(error):
                 raise refusals.forbidden(error) from error
             if refusals.is_about_types(error):
+                if told := refusals.told(error):
+                    raise told from error
                 names = refusals.names_in(request)
                 types = await self._ask_once(refusals.types_of(names))
                 raise refusals.foreign(names, types) or error from error

@@ -117,6 +117,8 @@ class BlockingStore:
             if refusals.is_about_permissions(error):
                 raise refusals.forbidden(error) from error
             if refusals.is_about_types(error):
+                if told := refusals.told(error):
+                    raise told from error
                 names = refusals.names_in(request)
                 types = self._ask_once(refusals.types_of(names))
                 raise refusals.foreign(names, types) or error from error

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from redis.exceptions import NoPermissionError, ResponseError
 
 from docket.errors import DocketError
-from docket.store.keys import kind_of, singles, with_prefix
+from docket.store.keys import Keys, kind_of, of_text, singles, with_prefix
 from docket.store.requests import Commands
 from docket.store.scripts import Call
 
 _MOST_KEYS = 200
 _LONGEST_KEY = 300
+_TOLD = re.compile(r"the key '.+' in Redis holds a \w+, where docket keeps a .+", re.DOTALL)
 
 
 class ForeignKey(DocketError, ResponseError):
@@ -27,6 +31,12 @@ def is_about_types(error: BaseException) -> bool:
     return (
         isinstance(error, ResponseError) and "WRONGTYPE" in str(error) and not isinstance(error, ForeignKey)
     )
+
+
+def told(error: BaseException) -> ForeignKey | None:
+    """The script itself has said which key it is."""
+    found = _TOLD.search(str(error))
+    return None if found is None else ForeignKey(found[0])
 
 
 def is_about_permissions(error: BaseException) -> bool:
@@ -54,13 +64,24 @@ def names_in(request: Call | Commands) -> list[str]:
         return list(dict.fromkeys(_text(command[1]) for command in request.commands if len(command) > 1))
     keys = with_prefix(_text(request.arguments[0]))
     named = [_text(each) for each in request.arguments[1:_MOST_KEYS] if not isinstance(each, int)]
-    of_executions = [
-        name
-        for key in dict.fromkeys(named)
-        if 0 < len(key) <= _LONGEST_KEY
-        for name in (keys.runs(key), keys.results(key), keys.progress(key))
-    ]
-    return [*singles(keys), *of_executions]
+    texts = dict.fromkeys(each for word in named for each in (word, *_limits_in(word)))
+    return [*singles(keys), *names_of(keys, texts)]
+
+
+def names_of(keys: Keys, texts: Iterable[str]) -> list[str]:
+    """Whatever a docket may keep about something of this name: an execution, a worker, a task, a limit."""
+    return [name for text in texts if 0 < len(text) <= _LONGEST_KEY for name in of_text(keys, text)]
+
+
+def _limits_in(word: str) -> Iterator[str]:
+    """The names of limits, if these are limits as docket.admission writes them."""
+    if not word.startswith("[["):
+        return
+    try:
+        rows: Any = json.loads(word)
+        yield from (str(row[1]) for row in rows)
+    except (ValueError, LookupError, TypeError):
+        return
 
 
 def foreign(names: Iterable[str], types: Iterable[bytes]) -> ForeignKey | None:

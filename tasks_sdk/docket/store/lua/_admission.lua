@@ -298,22 +298,23 @@ local function ask_first(key, own, line)
     end
     return false
   end
-  quit_line(line, key)
-  redis.call("HDEL", record, "waiting")
+  -- It leaves this line when it stands elsewhere, and not before: that can be refused.
   if due then
     wait_until(key, due)
+    redis.call("HDEL", record, "waiting")
   elseif limit and waits(limit, item) then
     wait_for(key, item, limit)
   else
     -- Refused for good or admitted: a worker is next.
     local entry = put_in_line(r[8] and "s" or "r", key, r[4])
+    redis.call("HDEL", record, "waiting")
     redis.call("HSET", record, "entry", entry)
     if not limit then
       grant(key, item, entry, false)
-      return 0
     end
   end
-  return 1
+  quit_line(line, key)
+  return not due and not limit and 0 or 1
 end
 
 -- `thorough`: nobody else may ever come to look at what this look leaves unasked.
@@ -322,12 +323,19 @@ local function look_at_line(kind, name, thorough)
   local elsewhere = 0
   while elsewhere < asked_at_once and asks_left > 0 do
     asks_left = asks_left - 1
-    local key = redis.call("ZRANGE", line, 0, 0)[1]
+    local key = (gently("ZRANGE", line, 0, 0) or {})[1]
     if not key then
       break
     end
     local done, result = pcall(ask_first, key, own, line)
-    if not done then
+    local said = not done and foreign_for(key, type(result) == "table" and result.err or tostring(result))
+    if said then  -- whoever waits goes on waiting, and is looked at again before long
+      line_in_trouble = said
+      if kind == "r" then
+        gently("ZADD", alarms_key, int(now_us + 1000000), name)
+      end
+      return
+    elseif not done then
       quit_line(line, key)
       by_itself(error, false, key, result)
       result = 1

@@ -12,6 +12,8 @@ local function leave_unasked(kind, name)
     redis.call("PUBLISH", signals_channel, "due:" .. now_text)
   end
 end
+-- What kept a line from being looked at, in a sentence: for whoever can tell somebody.
+local line_in_trouble
 --@later "_admission"
 
 -- `thorough`: nobody else may ever come to look at what this look leaves unasked.

@@ -31,11 +31,11 @@ end
 
 -- any → failed, kept without expiry until somebody retries or purges it
 local function set_aside(key, cause, when_us, worker_id, started_us)
+  redis.call("ZADD", dead_key, now_text, key)
   redis.call("HSET", runs .. key, "state", "failed", "error", cause, "completed_us", now_text, "dead", "1")
   redis.call("HDEL", runs .. key, "progress")
   redis.call("DEL", progress .. key)
   redis.call("PERSIST", runs .. key)
-  redis.call("ZADD", dead_key, now_text, key)
   announce(key, "failed", when_us, quoted_name(worker_id), moment(started_us), now_moment, cause)
 end
 
@@ -62,6 +62,7 @@ end
 
 -- The earlier body of this key has ended: what had to wait for it goes in line.
 local function release(key)
+  check_ours()
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "deferred", "generation", "ttl_ms", "permits", "busy", "priority")
   redis.call("HDEL", record, "busy", "busy_worker", "stop", "deferred", "permits")

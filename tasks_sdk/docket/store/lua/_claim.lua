@@ -42,6 +42,7 @@ end
 -- This worker has had it and does not know its task, but another one does: first it goes to the end of the line, where an
 -- idle worker that knows it is served before us; if it comes to us again, they are all busy, and it waits a moment.
 local function bounce(entry, key, r)
+  check_ours()
   take_out(entry)
   if r[14] then
     local due = int(now_us + 250000)
@@ -66,7 +67,6 @@ local function claim_one(entry, key)
   end
   local promoted = fresh[entry]
   local r = promoted and promoted.record or read_record(key)
-  fresh[entry] = nil
   if not r[1] then
     return set_garbage_aside(entry, key, "no record of the execution '" .. key .. "' exists")
   elseif r[12] == entry then
@@ -92,7 +92,7 @@ local function claim_one(entry, key)
   if not (r[3] and r[4] and tonumber(r[6] or 1) and tonumber(r[8] or 0) and tonumber(r[9] or 0)) then
     error("its function, body or counts are missing or garbled", 0)
   end
-  if r[13] == worker_id then
+  if r[13] == worker_id and redis.call("EXISTS", known_tasks .. r[3]) == 1 then
     return bounce(entry, key, r)
   elseif r[13] then
     redis.call("HDEL", runs .. key, "shun", "bounced")
@@ -122,8 +122,10 @@ local function claim_one(entry, key)
   add_claim(entry, key, r, admission)
 end
 
+-- Whatever ends the script before this is over leaves it among what was promoted and not claimed.
 local function claim(entry, key)
   by_itself(claim_one, entry, key)
+  fresh[entry] = nil
 end
 
 -- Streams can vanish under us (FLUSHDB, a restore): a missing group is made anew instead of failing for ever.

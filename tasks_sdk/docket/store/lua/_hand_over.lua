@@ -51,6 +51,7 @@ local function strike_off(worker_id)
 end
 
 local function hand_over(worker_id, cause, begun)
+  check_ours()
   local tally = { returned = 0, suspects = 0, dead = {} }
   for lane, stream in pairs(lanes) do
     local pending = redis.pcall("XPENDING", stream, group, "-", "+", 10000, worker_id)

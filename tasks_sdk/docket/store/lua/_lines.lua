@@ -6,6 +6,7 @@ local freed = { c = {}, r = {} }
 -- The moment that stands for "admitted, but not begun": such a start counts in every window until it has a moment.
 local not_begun = 4e15
 
+--@later "_foreign"
 --@later "_permits"
 
 -- What a signed body was signed with; the record keeps it, so that another body of the same key is none of this call's.
@@ -53,13 +54,20 @@ end
 --@later "_asides"
 
 -- Errors of redis.call end a script half-way, and what it did so far stays done. So each item is worked on by itself: one
--- broken record is set aside, and does not take a batch, a worker or a sweep with it.
+-- broken record is set aside, and does not take a batch, a worker or a sweep with it. What is done to an item must bear to be
+-- done again from its beginning: where something foreign lies at a key that everything needs, nobody's record is to blame, and the
+-- script ends with the error, for whoever asked to wait and ask again.
 local function by_itself(work, entry, key, ...)
   local done, result = pcall(work, entry, key, ...)
   if done then
     return result
   end
-  local cause = "its record is broken: " .. (type(result) == "table" and result.err or tostring(result))
+  local problem = type(result) == "table" and result.err or tostring(result)
+  local said, needed_by_all = foreign_for(key, problem)
+  if needed_by_all then
+    refuse(said)
+  end
+  local cause = said or "its record is broken: " .. problem
   if not (key and pcall(set_broken_aside, key, cause)) then
     set_garbage_aside(entry, key, cause)
   elseif entry then

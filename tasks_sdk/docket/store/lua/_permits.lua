@@ -7,12 +7,12 @@ local function free_permits(key, permits, entry)
   for _, limit in ipairs(cjson.decode(permits)) do
     local kind, name = limit[1], limit[2]
     if kind == "c" then
-      redis.call("SREM", concurrency .. name, key)
+      gently("SREM", concurrency .. name, key)
       freed.c[name] = true
     elseif kind == "r" and entry then
-      local begun = tonumber(redis.call("ZSCORE", rates .. name, entry) or 0)
+      local begun = tonumber(gently("ZSCORE", rates .. name, entry) or 0)
       if begun >= not_begun then
-        redis.call("ZREM", rates .. name, entry)
+        gently("ZREM", rates .. name, entry)
         freed.r[name] = true
       end
     end
@@ -31,7 +31,7 @@ local function count_out(gone)
 end
 
 local function quit_line(line, key)
-  count_out(redis.call("ZREM", line, key))
+  count_out(gently("ZREM", line, key) or 0)
 end
 
 -- `waiting` is the kind of its line and the name of the limit: "c:customer_id:1001". Whatever else it would have been
@@ -46,7 +46,7 @@ local function leave_line(key, waiting, limits)
 end
 
 local function stands_in_line(key, waiting)
-  return redis.call("ZSCORE", waiting_lines[string.sub(waiting, 1, 1)] .. string.sub(waiting, 3), key)
+  return gently("ZSCORE", waiting_lines[string.sub(waiting, 1, 1)] .. string.sub(waiting, 3), key)
 end
 
 local function how_many_lines()
@@ -57,10 +57,10 @@ end
 local function add_up_lines()
   local waiting = 0
   for _, name in ipairs(redis.call("SMEMBERS", limits_key)) do
-    waiting = waiting + redis.call("ZCARD", waiting_lines.c .. name)
+    waiting = waiting + (gently("ZCARD", waiting_lines.c .. name) or 0)
   end
   for _, name in ipairs(redis.call("ZRANGE", alarms_key, 0, -1)) do
-    waiting = waiting + redis.call("ZCARD", waiting_lines.r .. name)
+    waiting = waiting + (gently("ZCARD", waiting_lines.r .. name) or 0)
   end
   return waiting
 end

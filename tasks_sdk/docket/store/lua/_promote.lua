@@ -41,9 +41,18 @@ local function promote(most)
   if #due == 0 then
     return 0
   end
-  redis.call("ZREM", queue_key, unpack(due))
-  for _, key in ipairs(due) do
-    by_itself(promote_one, false, key)
+  local promoted = 0
+  local done, problem = pcall(function()
+    for i, key in ipairs(due) do
+      by_itself(promote_one, false, key)
+      promoted = i
+    end
+  end)
+  if promoted > 0 then
+    redis.call("ZREM", queue_key, unpack(due, 1, promoted))
   end
-  return #due
+  if not done then
+    error(problem, 0)
+  end
+  return promoted
 end

@@ -54,6 +54,9 @@ local function settle_one(entry, key, outcome, a, b)
   elseif r[1] ~= entry or not (r[9] == "running" or r[9] == "queued") then
     return 0
   end
+  if outcome ~= "completed" and outcome ~= "failed" and outcome ~= "cancelled" then
+    check_ours()  -- those change the record alone; all others put it somewhere
+  end
   if r[11] then
     free_permits(key, r[11], entry)
     redis.call("HDEL", runs .. key, "permits")

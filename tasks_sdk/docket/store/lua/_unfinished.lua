@@ -78,9 +78,9 @@ local function hold(key, r, rule)
     return give_back(key, r, false)
   end
   local record = runs .. key
+  redis.call("ZADD", held_by .. rule, r[4], key)
   redis.call("HDEL", record, "entry", "worker", "started_us")
   redis.call("HSET", record, "state", "queued", "held", rule)
-  redis.call("ZADD", held_by .. rule, r[4], key)
   if r[3] ~= "0" then
     announce(key, "queued", r[4], "null", "null", "null")
   end
@@ -103,8 +103,8 @@ local function orphan(key, r, cause)
     redis.call("HSET", runs .. key, "shun", worker_id, "bounced", "1")
     return retry(key, r, 0, false)
   end
-  set_aside(key, cause, r[4], worker_id, r[5])
   redis.call("SADD", orphans .. name, key)
+  set_aside(key, cause, r[4], worker_id, r[5])
 end
 
 -- queued (delivered to this worker, its limits not known) | running → running, waiting or refused

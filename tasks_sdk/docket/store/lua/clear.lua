@@ -59,7 +59,7 @@ end
 
 -- The foremost of a sorted set, as many as this batch may.
 local function clear_foremost(set)
-  local foremost = redis.call("ZPOPMIN", set, left)
+  local foremost = gently("ZPOPMIN", set, left) or {}
   for i = 1, #foremost, 2 do
     clear(foremost[i])
   end
@@ -147,6 +147,7 @@ for lane, stream in pairs(lanes) do
   end
 end
 
+check_ours()
 local following = { c = "t", t = "x", x = "p", p = "q", q = "d", d = "h", h = "l", l = "r", r = "s" }
 local place, from = string.match(cursor, "^(%a):(.*)$")
 while place and left > 0 and lines_left > 0 do

@@ -29,15 +29,17 @@ acknowledge_settled()
 called_out.r = true
 look_at_lines()
 
-local promoted = 0
-if promote_most > 0 then
-  promoted = promote(promote_most)
-  admit_in_time()
-end
-
 -- A worker that lapsed was struck off the roll and its work given to others: it must not claim under the old name.
 local lapsed = not redis.call("ZSCORE", workers_key, worker_id)
-local function claim_all()
+local promoted = 0
+local function promote_and_claim()
+  if promote_most > 0 then
+    promoted = promote(promote_most)
+    admit_in_time()
+  end
+  if lapsed then
+    return
+  end
   for i = 1, delivered_count do
     local key = ARGV[next_argument + 1]
     claim(ARGV[next_argument], key ~= "" and key)
@@ -50,14 +52,13 @@ local function claim_all()
 end
 
 -- Whatever becomes of the claims, what was promoted must be written down.
-local done, problem = true, nil
-if not lapsed then
-  done, problem = pcall(claim_all)
-end
+local done, problem = pcall(promote_and_claim)
 finish_promotion()
 look_at_lines()
 if not done then
-  error(problem)
+  error(type(problem) == "table" and problem.err or problem, 0)
+elseif line_in_trouble then
+  refuse(line_in_trouble)
 end
 if (put.r or 0) > (taken.r or 0) then
   redis.call("PUBLISH", signals_channel, "look:r")

@@ -5,6 +5,7 @@ local request = ARGV[2]
 local most = tonumber(ARGV[3])
 --@include "_house"
 --@include "_once"
+--@later "_foreign"
 
 local purged = 0
 local keys = {}
@@ -16,7 +17,7 @@ if #keys == 0 then
 end
 for _, key in ipairs(keys) do
   if redis.call("ZREM", dead_key, key) == 1 then
-    redis.call("SREM", orphans .. (redis.call("HGET", runs .. key, "function") or ""), key)
+    gently("SREM", orphans .. (redis.call("HGET", runs .. key, "function") or ""), key)
     redis.call("DEL", runs .. key, results .. key)
     purged = purged + 1
   end

@@ -3,6 +3,7 @@ local stream_key = KEYS[1]
 local prefix = ARGV[1]
 local most = tonumber(ARGV[2])
 --@include "_house"
+--@later "_foreign"
 --@include "_release"
 
 return release_held(most)

@@ -50,7 +50,9 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
     local successor = state == "running" and inside ~= "" and inside == old[2]
     if verb == "add" and not successor then
       return { "already", old[3], state, old[8] }
-    elseif state == "scheduled" then
+    end
+    check_ours()
+    if state == "scheduled" then
       redis.call("ZREM", queue_key, key)
     elseif state == "running" then
       busy, busy_worker = old[2], old[12]
@@ -64,8 +66,9 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
       take_out(old[2])
     end
   elseif state and old[7] then
+    check_ours()
     redis.call("ZREM", dead_key, key)
-    redis.call("SREM", orphans .. (redis.call("HGET", record, "function") or ""), key)
+    gently("SREM", orphans .. (redis.call("HGET", record, "function") or ""), key)
   end
   if busy and not in_line(busy) then
     busy, stop = false, false

@@ -9,12 +9,14 @@ local hold = ARGV[6]
 local value = ARGV[7]
 --@include "_house"
 --@include "_strikes"
+--@later "_foreign"
 --@include "_release"
 
 -- Which rules are lifted was found out by somebody who knew other rules: let that be done again.
 if rules_version() ~= judged_by then
   return "stale"
 end
+check_ours()
 for i = 8, #ARGV do
   redis.call("XDEL", strikes_key, ARGV[i])
   if redis.call("EXISTS", held_by .. ARGV[i]) == 1 then

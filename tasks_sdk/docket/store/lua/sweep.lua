@@ -41,7 +41,7 @@ end
 -- few of them are put right each time: a permit whose holder has none on record is nobody's.
 local looked_at = 0
 for _, name in ipairs(redis.call("SRANDMEMBER", limits_key, 50)) do
-  looked_at = looked_at + redis.call("SCARD", concurrency .. name)
+  looked_at = looked_at + (gently("SCARD", concurrency .. name) or math.huge)
   if looked_at <= 1000 then
     for _, key in ipairs(redis.call("SMEMBERS", concurrency .. name)) do
       if redis.call("HEXISTS", runs .. key, "permits") == 0 then
@@ -62,4 +62,7 @@ if how_many_lines() <= 500 then
 end
 -- Whoever lifted a rule may have been cut short before all that it held was back in line.
 release_held(500)
+if line_in_trouble and #handed_over == 0 then
+  refuse(line_in_trouble)
+end
 return handed_over
