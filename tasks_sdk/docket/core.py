@@ -133,9 +133,7 @@ class Core(Generic[E]):
         """Which key holds something foreign, if that is the reason."""
         if "WRONGTYPE" not in refusal:
             return None
-        limits = admission.known_to_the_caller(
-            self.registry.get(call.function_name), call.args, call.kwargs
-        )
+        limits = admission.known_to_the_caller(self.registry.get(call.function_name), call.args, call.kwargs)
         texts = [call.key, *(str(row[1]) for row in limits or ())]
         names = [*names_of(self.keys, texts), *singles(self.keys)]
         return foreign(names, (yield types_of(names)))

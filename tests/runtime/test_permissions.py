@@ -40,7 +40,9 @@ FOR_TESTS = {scripts.ADVANCE}
 def commands_in(chosen: set[scripts.Script]) -> set[str]:
     found: set[str] = set()
     for script in chosen:
-        for command, following in re.findall(r'redis\.p?call\("(\w+)"(?:, "(\w+)")?', script.source):
+        for command, following in re.findall(
+            r'(?:redis\.p?call|gently)\("(\w+)"(?:, "(\w+)")?', script.source
+        ):
             parts = [command, following] if command in ("XGROUP", "XINFO") else [command]
             found.add("|".join(parts).lower())
     return found

@@ -18,7 +18,7 @@ import pytest
 from docket import ConcurrencyLimit, Cooldown, Debounce, Docket, Execution, Progress, RateLimit, Retry, Worker
 from docket.errors import SchedulingFailed
 from docket.execution import ExecutionProgress
-from docket.store.keys import KINDS, Keys, kind_of
+from docket.store.keys import KINDS, kind_of
 from docket.store.refusals import ForeignKey
 from tests.runtime.support import soon, until
 

@@ -296,6 +296,12 @@ def of_text(keys: Keys, text: str) -> list[str]:
     """The keys that end in a text of the user's or an id of ours: one of each kind that there can be many of."""
     return [
         *(keys.runs(text), keys.results(text), keys.progress(text), keys.orphans(text), keys.worker(text)),
-        *(keys.tasks(text), keys.held(text), keys.concurrency(text), keys.waiting(text), keys.throttled(text)),
+        *(
+            keys.tasks(text),
+            keys.held(text),
+            keys.concurrency(text),
+            keys.waiting(text),
+            keys.throttled(text),
+        ),
         *(keys.answers(text), keys.rates(text), keys.cooldowns(text), keys.debounces(text)),
     ]
