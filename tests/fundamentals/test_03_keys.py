@@ -47,8 +47,8 @@ async def test_a_key_that_runs_is_not_added_again_from_elsewhere(docket: Docket)
         await go_on.wait()
 
     async with Worker(docket) as worker:
-        running = asyncio.create_task(worker.run_until_finished())
         await docket.add(slow, key="slow")()
+        running = asyncio.create_task(worker.run_until_finished())
         await begun.wait()
         again = await docket.add(slow, key="slow")()
         assert again.disposition is Disposition.ALREADY_SCHEDULED

@@ -62,8 +62,8 @@ async def test_replacing_what_runs_lets_it_finish_and_then_runs_the_new_call(doc
         return what
 
     async with Worker(docket) as worker:
-        working = asyncio.create_task(worker.run_until_finished())
         old = await docket.add(body, key="k")("old")
+        working = asyncio.create_task(worker.run_until_finished())
         await begun.wait()
         await docket.replace(body, None, "k")("new")
         go_on.set()

@@ -45,8 +45,8 @@ async def test_a_running_async_task_is_cancelled_at_its_next_await(docket: Docke
             log.append("cleaned up")
 
     async with Worker(docket) as worker:
-        working = asyncio.create_task(worker.run_until_finished())
         execution = await docket.add(slow, key="slow")()
+        working = asyncio.create_task(worker.run_until_finished())
         await begun.wait()
         await docket.cancel("slow")
         with pytest.raises(ExecutionCancelled):
@@ -70,8 +70,8 @@ async def test_a_running_sync_task_is_interrupted_in_its_thread(docket: Docket):
             time.sleep(0.001)
 
     async with Worker(docket) as worker:
-        working = asyncio.create_task(worker.run_until_finished())
         execution = await docket.add(slow, key="slow")()
+        working = asyncio.create_task(worker.run_until_finished())
         await asyncio.to_thread(begun.wait, 5)
         await docket.cancel("slow")
         with pytest.raises(ExecutionCancelled):
@@ -95,8 +95,8 @@ async def test_a_cancelled_key_can_be_added_again_at_once(docket: Docket):
             log.append(f"{what} ends")
 
     async with Worker(docket) as worker:
-        working = asyncio.create_task(worker.run_until_finished())
         await docket.add(slow, key="k")("first")
+        working = asyncio.create_task(worker.run_until_finished())
         await begun.wait()
         await docket.cancel("k")
         await docket.add(slow, key="k")("second")

@@ -19,8 +19,8 @@ async def test_a_snapshot_shows_what_waits_and_what_runs(docket: Docket, tomorro
     async def note() -> None: ...
 
     async with Worker(docket, name="w", concurrency=1) as worker:
-        working = asyncio.create_task(worker.run_until_finished())
         await docket.add(slow, key="running")()
+        working = asyncio.create_task(worker.run_until_finished())
         await begun.wait()
         await docket.add(note, when=tomorrow, key="tomorrow")()
         await docket.add(note, key="queued")()

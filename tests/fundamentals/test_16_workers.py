@@ -18,8 +18,8 @@ async def test_until_finished_waits_for_future_work_too(docket: Docket, soon: da
     async def note(what: str) -> None:
         ran.append(what)
 
-    await docket.add(note, when=soon)("later")
     await docket.add(note)("now")
+    await docket.add(note, when=soon)("later")
     async with Worker(docket) as worker:
         await worker.run_until_finished()
     assert ran == ["now", "later"]

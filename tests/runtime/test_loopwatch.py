@@ -181,7 +181,8 @@ async def test_only_what_a_stuck_worker_has_not_begun_is_taken_from_it(docket: D
         await go.wait()
 
     execution = await docket.add(begins)()
-    async with running(docket) as worker, open_ledger(docket.settings) as ledger:
+    # One slot: while that is taken, it cannot claim again what has been taken from it.
+    async with running(docket, concurrency=1) as worker, open_ledger(docket.settings) as ledger:
         await began.wait()
         (held,) = worker.claims.entries
         assert await ledger.evacuate(worker.worker_id, [held]) == 0

@@ -156,7 +156,7 @@ def test_a_configuration_that_a_worker_refuses_ends_with_2(start: Start, tmp_pat
 def test_without_redis_a_start_waits_unless_it_is_required(start: Start, tmp_path: Path) -> None:
     (tmp_path / "unreachable").touch()
     (tmp_path / "at-start").write_text("sleep 60")
-    service = start(processes=1, require_redis=True, redis_patience=0.5, boot_timeout=0.2)
+    service = start(processes=1, require_redis=True, redis_patience=0.5, boot_timeout=5)
     assert service.ends(10) == 6
     service.logged("Redis was not reachable within 500ms: refused")
 
