@@ -48,6 +48,9 @@ class Life:
         self.running: int | None = None  # the generation of the body that runs
         self.counts = False  # whether that body's outcome still counts
         self.permits = ""  # the limits of that body
+        self.crashes = 0
+        self.dead = False
+        self.held: str | None = None  # the rule that holds what waits
 
     @property
     def taken(self) -> bool:
@@ -65,6 +68,9 @@ class Ledger(RuleBasedStateMachine):
         self.lives: dict[str, Life] = {}
         self.held: dict[int, list[Claimed]] = {0: [], 1: []}
         self.gone: list[tuple[int, str, str]] = []
+        self.zombies: list[tuple[str, list[Claimed]]] = []
+        self.rules: list[str] = []
+        self.version = b""
         self.last_generation = 0
         self.requests = 0
         self.incarnation = [0, 0]
@@ -101,8 +107,8 @@ class Ledger(RuleBasedStateMachine):
         self.requests += 1
         when = FAR if later else None
         row: Any = (verb, key, "f", b"body", when, ttl, inside, self.requests, in_words(limits), lane)
-        (reply,) = self.ask(scripts.schedule(self.keys, [row]))
-        (again,) = self.ask(scripts.schedule(self.keys, [row]))
+        (reply,) = self.ask(scripts.schedule(self.keys, [row], self.version))
+        (again,) = self.ask(scripts.schedule(self.keys, [row], self.version))
         assert again == reply, "the same request sent twice is not the same as sent once"
         return reply[0], int(reply[1] or 0)
 
@@ -111,6 +117,7 @@ class Ledger(RuleBasedStateMachine):
         self.last_generation = generation
         life = self.life(key)
         life.waiting, life.parked, life.counts = generation, later, False
+        life.crashes, life.dead, life.held = 0, False, None
 
     @rule(key=KEYS, later=st.booleans(), ttl=TTL, limits=LIMITS, lane=LANES_OF_CALLS)
     def add(self, key: str, later: bool, ttl: int, limits: str, lane: str) -> None:
@@ -131,7 +138,38 @@ class Ledger(RuleBasedStateMachine):
     def cancel(self, key: str) -> None:
         self.ask(scripts.cancel(self.keys, key))
         life = self.life(key)
-        life.waiting, life.counts = None, False
+        life.waiting, life.counts, life.held = None, False, None
+
+    @precondition(lambda self: len(self.rules) < 2)
+    @rule()
+    def strike_and_hold(self) -> None:
+        """A rule that holds what its worker finds to be struck by it."""
+        about = ("f", "p", "==", "1", b"value")
+        self.version = self.ask(scripts.strike(self.keys, self.version, [], about))
+        self.rules.append(self.ask(scripts.strikes(self.keys))[1][-1][0].decode())
+
+    @precondition(lambda self: self.rules)
+    @rule()
+    def restore(self) -> None:
+        lifted = self.rules.pop(0)
+        self.version = self.ask(scripts.strike(self.keys, self.version, [lifted], None))
+        for key, life in self.lives.items():
+            if life.held == lifted:
+                life.held = None
+                life.parked = self.client.zscore(self.keys.queue, key) >= FAR
+
+    @rule(key=KEYS)
+    def retry_what_is_dead(self, key: str) -> None:
+        life = self.life(key)
+        assert self.ask(scripts.retry_dead(self.keys, key)) == int(life.dead)
+        if life.dead:
+            generation = int(self.client.hget(self.keys.runs(key), "generation"))
+            life.waiting, life.parked, life.dead, life.crashes = generation, False, False, 0
+
+    @rule(key=KEYS)
+    def purge_what_is_dead(self, key: str) -> None:
+        assert self.ask(scripts.purge_dead(self.keys, [key])) == int(self.life(key).dead)
+        self.life(key).dead = False
 
     @rule()
     def clear(self) -> None:
@@ -143,7 +181,7 @@ class Ledger(RuleBasedStateMachine):
         waiting = [life for life in self.lives.values() if life.waiting is not None]
         assert cleared == len(waiting)
         for life in waiting:
-            life.waiting = None
+            life.waiting, life.held = None, None
 
     @rule(key=KEYS)
     def its_moment_comes(self, key: str) -> None:
@@ -172,7 +210,7 @@ class Ledger(RuleBasedStateMachine):
         for claimed in parse_claims(rows):
             life = self.life(claimed.key)
             assert life.running is None, "two bodies of one key at the same time"
-            assert claimed.generation == life.waiting and not life.parked
+            assert claimed.generation == life.waiting and not life.parked and life.held is None
             life.running, life.waiting, life.counts = claimed.generation, None, True
             life.permits = "".join(row[1] for row in json.loads((claimed.admission or "=[]")[1:]))
             self.held[worker].append(claimed)
@@ -186,7 +224,10 @@ class Ledger(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         outcome=st.sampled_from(
-            ["completed", "failed", "retry", "retry later", "cancelled", "interrupted", "returned", "dead"]
+            [
+                *("completed", "failed", "retry", "retry later", "cancelled", "interrupted", "returned"),
+                *("dead", "again", "again later", "held", "unknown"),
+            ]
         ),
     )
     def settle(self, data: st.DataObject, outcome: str) -> None:
@@ -201,15 +242,26 @@ class Ledger(RuleBasedStateMachine):
             "interrupted": ("interrupted", "", ""),
             "returned": ("returned", "", ""),
             "dead": ("dead", "cause", ""),
+            "again": ("perpetuate", 0, b"body"),
+            "again later": ("perpetuate", 3_600_000_000, b"body"),
+            "held": ("held", self.rules[0] if self.rules else "1-1", ""),
+            "unknown": ("unknown", "cause", ""),
         }
         settlement = (claimed.entry, claimed.key, *rows[outcome])
         life = self.life(claimed.key)
         counted = life.counts
         life.running, life.counts = None, False
-        if counted and outcome in ("retry", "interrupted", "returned", "retry later"):
+        if counted and outcome in ("retry", "interrupted", "returned", "retry later", "held"):
             life.waiting, life.parked = claimed.generation, outcome == "retry later"
+            life.held = self.rules[0] if outcome == "held" and self.rules else None
+        if counted and outcome not in ("interrupted", "returned", "held"):
+            life.crashes = 0
+        life.dead = life.dead or (counted and outcome in ("dead", "unknown"))
         (verdict,) = self.exchange(worker, 0, [settlement])
         assert verdict == (1 if counted else 2)
+        if counted and outcome in ("again", "again later"):
+            generation = int(self.client.hget(self.keys.runs(claimed.key), "generation"))
+            self.scheduled(claimed.key, generation, outcome == "again later")
         self.gone.append((worker, claimed.entry, claimed.key))
         (again,) = self.exchange(worker, 0, [settlement])
         assert again == 0, "a settlement sent twice counted twice"
@@ -253,20 +305,83 @@ class Ledger(RuleBasedStateMachine):
                 self.life(claimed.key).running = None
         self.held[worker] = counts
 
-    @rule(worker=WORKERS, begun=st.sampled_from(["unknown", "none", "all"]))
-    def die(self, worker: int, begun: str) -> None:
-        """Everything it held is in line again, for the last time or not."""
-        held, self.held[worker] = self.held[worker], []
+    @rule(
+        worker=WORKERS, begun=st.sampled_from(["unknown", "none", "all"]), most=st.sampled_from([1, 2, 100])
+    )
+    def die(self, worker: int, begun: str, most: int) -> None:
+        """Everything it held is in line again, or was running once too often."""
+        held = self.held[worker]
         known = {"unknown": None, "none": [], "all": [each.entry for each in held]}[begun]
-        self.ask(scripts.hand_over(self.keys, self.id_of(worker), "died", max_crashes=100, begun=known))
+        reply = self.ask(
+            scripts.hand_over(self.keys, self.id_of(worker), "died", max_crashes=most, begun=known)
+        )
+        self.taken_from(worker, held, most, crashed=begun != "none", dead=reply[3])
+
+    @rule(worker=WORKERS, most=st.sampled_from([1, 2, 100]))
+    def lapse(self, worker: int, most: int) -> None:
+        """It has been silent for too long, and knows nothing of it: its bodies go on."""
+        self.client.zadd(self.keys.workers, {self.id_of(worker): 1})
+        ((_, _, _, dead),) = self.ask(scripts.sweep(self.keys, most))
+        assert self.ask(scripts.renew(self.keys, [self.id_of(worker)], 600_000)) == [0]
+        self.zombies.append((self.id_of(worker), list(self.held[worker])))
+        self.taken_from(worker, self.held[worker], most, crashed=True, dead=dead)
+
+    def taken_from(
+        self, worker: int, held: list[Claimed], most: int, *, crashed: bool, dead: list[bytes]
+    ) -> None:
+        found: set[bytes] = set()
         for claimed in held:
+            life = self.life(claimed.key)
+            if life.counts:
+                life.crashes += crashed
+                life.dead = crashed and life.crashes >= most
+                life.waiting, life.parked = None if life.dead else claimed.generation, False
+                found |= {claimed.key.encode()} if life.dead else set()
+            life.running, life.counts = None, False
+            self.gone.append((worker, claimed.entry, claimed.key))
+        assert set(dead) == found
+        self.held[worker] = []
+        self.incarnation[worker] += 1
+        self.enlist(worker)
+
+    @precondition(lambda self: self.zombies)
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(["completed", "failed", "retry", "interrupted", "cancelled", "perpetuate"]),
+    )
+    def a_zombie_wakes_up(self, data: st.DataObject, outcome: str) -> None:
+        """Whatever it says, and whatever it asks for: nothing of it counts, and nothing is given to it."""
+        name, held = data.draw(st.sampled_from(self.zombies))
+        a, b = ("wrong", "pwrong") if outcome not in ("retry", "perpetuate") else (0, "")
+        asked = scripts.exchange(
+            self.keys, name, free=9, lanes="rhdls", promote_most=0, census=False,
+            settlements=[(each.entry, each.key, outcome, a, b) for each in held], deliveries=[],
+        )  # fmt: skip
+        reply = self.ask(asked)
+        assert (reply[0], reply[5], reply[6]) == (1, [0] * len(held), [])
+        assert self.ask(scripts.recover(self.keys, name, [])) == [1, []]
+        for each in held:
+            assert (
+                self.ask(scripts.progress(self.keys, each.key, each.entry, "increment", 1, "0" * 16)) is None
+            )
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data())
+    def evacuate(self, data: st.DataObject) -> None:
+        """A stuck worker keeps what it has begun, and stays on the roll."""
+        worker = data.draw(st.sampled_from([number for number, held in self.held.items() if held]))
+        held = self.held[worker]
+        begun = [each for each in held if data.draw(st.booleans())]
+        self.ask(scripts.evacuate(self.keys, self.id_of(worker), [each.entry for each in begun]))
+        for claimed in held:
+            if claimed in begun:
+                continue
             life = self.life(claimed.key)
             if life.counts:
                 life.waiting, life.parked = claimed.generation, False
             life.running, life.counts = None, False
             self.gone.append((worker, claimed.entry, claimed.key))
-        self.incarnation[worker] += 1
-        self.enlist(worker)
+        self.held[worker] = begun
 
     # --- what always holds -------------------------------------------------------------------------------------------
 
@@ -291,6 +406,7 @@ class Ledger(RuleBasedStateMachine):
         parked = self.client.zcard(self.keys.queue)
         deferred = self.client.scard(self.keys.deferred)
         deferred += sum(self.client.zcard(self.keys.waiting(limit)) for limit in MOST)
+        deferred += sum(self.client.zcard(self.keys.held(rule)) for rule in self.rules)
         waiting = sum(life.waiting is not None for life in self.lives.values())
         assert in_line - running + parked + deferred == waiting
 
@@ -323,12 +439,15 @@ class Ledger(RuleBasedStateMachine):
                 assert state == b"running" and int(generation) == life.running
             else:
                 assert state in (None, b"completed", b"failed", b"cancelled")
+            assert (self.client.zscore(self.keys.dead, key) is not None) == life.dead
 
     def teardown(self) -> None:
         if not hasattr(self, "keys"):
             return
+        while self.rules:
+            self.restore()
         for worker in (0, 1):
-            self.die(worker, "none")
+            self.die(worker, "none", 100)
         for _ in range(40):
             for worker in (0, 1):
                 self.exchange(worker, 50)
