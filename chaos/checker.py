@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from chaos.incidents import GRACEFUL, Incident, working_time
+from chaos.incidents import ALL, GRACEFUL, Incident, working_time
 from chaos.load import Asked
 from chaos.patience import HANG_TIMEOUT, LEASE
 from chaos.witness import INTERRUPTED, RAISED, Run
@@ -22,6 +22,9 @@ LONGEST_BLOCK = 8.0
 
 LAPSING = ("freeze", "long pause of Redis", "failover of Redis")
 """What runs through one of these for long may have been given to somebody else."""
+
+GIVEN_TO_OTHERS = 3.0
+"""Seconds after the end of a frozen worker's lease by which something of what it ran must have been begun by another."""
 
 EARLY = 0.05
 """Seconds that witnesses may differ in what time it is."""
@@ -59,6 +62,8 @@ class Verdict:
     out_of_order: list[str] = field(default_factory=list[str])
     """Generations of one key that overtook each other or ran at the same time."""
     early: list[str] = field(default_factory=list[str])
+    kept: list[str] = field(default_factory=list[str])
+    """Workers that were frozen for longer than their lease, and none of what they ran was given to others."""
     survived: list[str] = field(default_factory=list[str])
     """Poison that was run too often, or was not set aside."""
     miscounted: list[str] = field(default_factory=list[str])
@@ -84,6 +89,7 @@ class Verdict:
             "limit exceeded": self.limits_exceeded,
             "out of order": self.out_of_order,
             "early": self.early,
+            "not given to others": self.kept,
             "poison": self.survived,
             "miscounted": self.miscounted,
             "left behind": self.left_behind,
@@ -133,6 +139,7 @@ def check(
         for run in seen
         if run.began_at < run.due_at - EARLY
     ]
+    verdict.kept = _kept(seen, by_call, known, limits or ())
     verdict.survived = _survived(asked, by_call, dead, max_crashes)
     return verdict
 
@@ -249,6 +256,34 @@ def _out_of_order(runs: Iterable[Run], ends: Mapping[int, float]) -> list[str]:
                 found.append(
                     f"{key}: version {later.version} began while version {earlier.version} was running"
                 )
+    return found
+
+
+def _kept(
+    runs: Iterable[Run],
+    by_call: Mapping[tuple[str, int], list[Run]],
+    incidents: Sequence[Incident],
+    limited: Collection[str],
+) -> list[str]:
+    """Where something else kept everybody from working, nobody can tell; and what is limited may have to wait."""
+    found: list[str] = []
+    for freeze in incidents:
+        by = freeze.at + LEASE + GIVEN_TO_OTHERS
+        if freeze.what != "freeze" or freeze.over - LEASE < by:
+            continue
+        if any(each is not freeze and each.pid in (ALL, freeze.pid) and each.at < by and each.over > freeze.at
+               for each in incidents):  # fmt: skip
+            continue
+        held = [run for run in runs if run.pid == freeze.pid and run.began_at < freeze.at and run.task not in limited
+                and (not run.ended or run.ended_at > freeze.over - LEASE)]  # fmt: skip
+        others = [
+            other
+            for run in held
+            for other in by_call[run.key, run.version]
+            if freeze.at < other.began_at <= by and other.pid != freeze.pid
+        ]
+        if held and not others:
+            found.append(f"process {freeze.pid} was frozen, and nobody else began {held[0].key} by {by:.3f}")
     return found
 
 

@@ -77,9 +77,9 @@ class Incidents:
         self._all.append(Incident(what, pid, clock.monotonic(), until, note))
         return self._all[-1]
 
-    def is_over(self, incident: Incident) -> None:
-        """It lasted until now, whatever was thought before."""
-        self._all[self._all.index(incident)] = replace(incident, until=clock.monotonic())
+    def is_over(self, incident: Incident, and_then: float = 0.0) -> None:
+        """It lasted until now, and its consequences for some seconds more, whatever was thought before."""
+        self._all[self._all.index(incident)] = replace(incident, until=clock.monotonic() + and_then)
 
     def save(self, path: Path) -> None:
         path.write_text("".join(json.dumps(asdict(each)) + "\n" for each in self._all))

@@ -15,12 +15,17 @@ class Mischief:
         self._stage, self._drill = stage, drill
         self._dice = random.Random(seed)
         self._deeds = self._schedule()
+        self._done = 0
+        self._seed = seed
         self._next_at = clock.monotonic()
 
     def turn(self) -> None:
         """What is due now."""
         now = clock.monotonic()
         if now >= self._next_at:
+            # How long, and which of several: the same again with the same seed, however many processes there were before.
+            self._done += 1
+            self._stage.dice.seed(f"{self._seed} {self._done}")
             next(self._deeds)(self._stage)
             self._next_at = now + self._dice.uniform(*self._drill.pause)
 

@@ -15,7 +15,7 @@ from docket.execution import Execution
 
 skew.register()
 
-LIMITS = {"three_at_once": 3, "three_at_once_sync": 3}
+LIMITS = {"three_at_once": 3, "three_at_once_sync": 3, "one_for_long": 1}
 """How many runs of these tasks there may be at any moment, in all processes."""
 
 FATAL = frozenset({"poison", "hang"})
@@ -70,6 +70,14 @@ def three_at_once_sync(
         time.sleep(seconds)
 
 
+async def one_for_long(
+    seconds: float, key: str = TaskKey(), limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=1)
+) -> None:
+    """Whoever wakes up and settles it as if it were still its own lets the next one begin too early."""
+    with Witness().running(key, "one_for_long"):
+        await asyncio.sleep(seconds)
+
+
 async def later(due_at: float, key: str = TaskKey()) -> None:
     """Scheduled for an instant of the monotonic clock."""
     with Witness().running(key, "later", due_at=due_at):
@@ -119,6 +127,6 @@ def leak(megabytes: int, key: str = TaskKey()) -> None:
 
 tasks = [
     *(quick, quick_sync, slow, slow_sync, shaky),
-    *(three_at_once, three_at_once_sync, later, newest),
+    *(three_at_once, three_at_once_sync, one_for_long, later, newest),
     *(block, hang, poison, exhaust, leak),
 ]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 
+from chaos.checker import SETTLING
 from chaos.incidents import ALL
 from chaos.patience import LEASE, LEFT_BY
 from chaos.stage import Stage
+from chaos.witness import seen
 from docket import clock
 
 LONGEST_FREEZE = 12.0
+FOR_LONG = 6.0
+"""Seconds that a run goes on which is given to somebody else and overlaps with the awakening of the frozen one."""
 ROLLED_BY = 20.0
 """Seconds after which workers that were told to be replaced have been."""
 
@@ -66,20 +70,32 @@ def freeze_worker(stage: Stage) -> None:
 
 
 def freeze_beyond_the_lease(stage: Stage) -> None:
-    _freeze(stage, LEASE + stage.dice.uniform(1.0, 3.0))
+    """A moment later, and the one that runs what only one may run, if it can be found: another one of them waits."""
+    seconds = LEASE + stage.dice.uniform(3.5, 5.0)
+    for _ in range(2):
+        stage.load.also("one_for_long", FOR_LONG)
+
+    def freeze() -> None:
+        runs = seen(stage.service.witness)
+        running = [run.pid for run in runs if run.task == "one_for_long" and not run.ended]
+        workers = set(stage.service.pids("worker")) - stage.frozen
+        _freeze(stage, seconds, next((pid for pid in reversed(running) if pid in workers), None))
+
+    stage.later(2 * SETTLING, freeze)
 
 
-def _freeze(stage: Stage, seconds: float) -> None:
-    pid = _one(stage, "worker")
+def _freeze(stage: Stage, seconds: float, pid: int | None = None) -> None:
+    pid = pid or _one(stage, "worker")
     if pid is None:
         return
 
     def thaw() -> None:
         stage.frozen.discard(pid)
         stage.service.send(pid, signal.SIGCONT)
+        stage.incidents.is_over(frozen, LEASE)
 
     # What the frozen one is told to do meanwhile, and what it does before it knows, comes of this too.
-    stage.incidents.happened("freeze", pid, until=clock.monotonic() + seconds + LEASE)
+    frozen = stage.incidents.happened("freeze", pid, until=clock.monotonic() + seconds + LEASE)
     stage.frozen.add(pid)
     stage.deaths += 1
     stage.service.send(pid, signal.SIGSTOP)

@@ -181,6 +181,21 @@ def test_nothing_may_begin_before_it_is_due() -> None:
     assert check(["k"], [run(1, 2, due=1.5)], []).early == ["k began 0.500s before it was due"]
 
 
+def test_what_a_frozen_worker_ran_must_be_given_to_others_when_its_lease_is_over() -> None:
+    freeze = kill(10, what="freeze", until=24)  # frozen for 9 s, and 5 more in which it may do harm
+    kept = [run(5, 21)]
+    assert check(["k"], [*kept, run(16, 17, pid=2)], [freeze]).kept == []
+    for others in ([], [run(18.5, 19, pid=2)], [run(16, 17, pid=2, key="other")]):
+        (sentence,) = check(["k"], [*kept, *others], [freeze]).kept
+        assert sentence == "process 1 was frozen, and nobody else began k by 18.000"
+    # It began or ended while its process was not frozen, or that was not for long; or nobody could have done it.
+    assert check(["k"], [run(10.1, 21)], [freeze]).kept == []
+    assert check(["k"], [run(5, 18.9)], [freeze]).kept == []
+    assert check(["k"], kept, [kill(10, what="freeze", until=20)]).kept == []
+    assert check_all([Asked("k", "task")], kept, [freeze], limits={"task": 1}).kept == []
+    assert check(["k"], kept, [freeze, kill(12, ALL, "pause of Redis", 14)]).kept == []
+
+
 def test_poison_is_begun_a_few_times_and_becomes_a_dead_letter() -> None:
     asked = [Asked("p", "poison")]
     runs = [run(1, key="p", task="poison"), run(2, key="p", task="poison", pid=2)]

@@ -32,6 +32,19 @@ FAR = 9_000_000_000_000_000
 TTL = st.sampled_from([0, 60_000])
 MOST = {"L": 1, "M": 2, "N": 1}
 LIMITS = st.sampled_from(["", "", "L", "M", "LM", "ML", "NM", "LN", "LMN"])
+OUTCOMES = st.sampled_from(
+    [
+        *("completed", "failed", "retry", "retry later", "cancelled", "interrupted", "returned"),
+        *("dead", "again", "again later", "held"),
+    ]
+)
+LATE_OUTCOMES = st.sampled_from(["completed", "failed", "retry", "interrupted", "cancelled", "perpetuate"])
+VERBS = st.sampled_from(
+    [
+        *("settle", "settle", "settle", "claim", "claim", "chain", "replace", "cancel", "evacuate", "die"),
+        *("lapse", "wake", "wake", "retry the dead", "restore", "recover", "promote"),
+    ]
+)
 LANES_OF_CALLS = st.sampled_from(["", "", "h", "l"])
 
 
@@ -134,6 +147,14 @@ class Ledger(RuleBasedStateMachine):
         assert disposition == b"scheduled"
         self.scheduled(key, generation, later)
 
+    @rule(keys=st.lists(KEYS, min_size=1, max_size=4), limits=LIMITS, worker=WORKERS)
+    def add_some_and_claim(self, keys: list[str], limits: str, worker: int) -> None:
+        """What all else is about: without it most histories would be of nothing."""
+        for key in keys:
+            self.add(key, False, 60_000, limits, "")
+        self.exchange(worker, len(keys))
+
+    @precondition(lambda self: any(life.taken for life in self.lives.values()))
     @rule(key=KEYS)
     def cancel(self, key: str) -> None:
         self.ask(scripts.cancel(self.keys, key))
@@ -158,6 +179,7 @@ class Ledger(RuleBasedStateMachine):
                 life.held = None
                 life.parked = self.client.zscore(self.keys.queue, key) >= FAR
 
+    @precondition(lambda self: any(life.dead for life in self.lives.values()))
     @rule(key=KEYS)
     def retry_what_is_dead(self, key: str) -> None:
         life = self.life(key)
@@ -166,11 +188,13 @@ class Ledger(RuleBasedStateMachine):
             generation = int(self.client.hget(self.keys.runs(key), "generation"))
             life.waiting, life.parked, life.dead, life.crashes = generation, False, False, 0
 
+    @precondition(lambda self: any(life.dead for life in self.lives.values()))
     @rule(key=KEYS)
     def purge_what_is_dead(self, key: str) -> None:
         assert self.ask(scripts.purge_dead(self.keys, [key])) == int(self.life(key).dead)
         self.life(key).dead = False
 
+    @precondition(lambda self: sum(life.waiting is not None for life in self.lives.values()) > 2)
     @rule()
     def clear(self) -> None:
         cursor, cleared = scripts.CLEAR_FROM, 0
@@ -223,12 +247,7 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: any(self.held.values()))
     @rule(
         data=st.data(),
-        outcome=st.sampled_from(
-            [
-                *("completed", "failed", "retry", "retry later", "cancelled", "interrupted", "returned"),
-                *("dead", "again", "again later", "held", "unknown"),
-            ]
-        ),
+        outcome=OUTCOMES,
     )
     def settle(self, data: st.DataObject, outcome: str) -> None:
         worker = data.draw(st.sampled_from([number for number, held in self.held.items() if held]))
@@ -245,7 +264,6 @@ class Ledger(RuleBasedStateMachine):
             "again": ("perpetuate", 0, b"body"),
             "again later": ("perpetuate", 3_600_000_000, b"body"),
             "held": ("held", self.rules[0] if self.rules else "1-1", ""),
-            "unknown": ("unknown", "cause", ""),
         }
         settlement = (claimed.entry, claimed.key, *rows[outcome])
         life = self.life(claimed.key)
@@ -256,7 +274,7 @@ class Ledger(RuleBasedStateMachine):
             life.held = self.rules[0] if outcome == "held" and self.rules else None
         if counted and outcome not in ("interrupted", "returned", "held"):
             life.crashes = 0
-        life.dead = life.dead or (counted and outcome in ("dead", "unknown"))
+        life.dead = life.dead or (counted and outcome == "dead")
         (verdict,) = self.exchange(worker, 0, [settlement])
         assert verdict == (1 if counted else 2)
         if counted and outcome in ("again", "again later"):
@@ -305,6 +323,7 @@ class Ledger(RuleBasedStateMachine):
                 self.life(claimed.key).running = None
         self.held[worker] = counts
 
+    @precondition(lambda self: any(self.held.values()))
     @rule(
         worker=WORKERS, begun=st.sampled_from(["unknown", "none", "all"]), most=st.sampled_from([1, 2, 100])
     )
@@ -317,6 +336,7 @@ class Ledger(RuleBasedStateMachine):
         )
         self.taken_from(worker, held, most, crashed=begun != "none", dead=reply[3])
 
+    @precondition(lambda self: any(self.held.values()))
     @rule(worker=WORKERS, most=st.sampled_from([1, 2, 100]))
     def lapse(self, worker: int, most: int) -> None:
         """It has been silent for too long, and knows nothing of it: its bodies go on."""
@@ -347,7 +367,7 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.zombies)
     @rule(
         data=st.data(),
-        outcome=st.sampled_from(["completed", "failed", "retry", "interrupted", "cancelled", "perpetuate"]),
+        outcome=LATE_OUTCOMES,
     )
     def a_zombie_wakes_up(self, data: st.DataObject, outcome: str) -> None:
         """Whatever it says, and whatever it asks for: nothing of it counts, and nothing is given to it."""
@@ -382,6 +402,44 @@ class Ledger(RuleBasedStateMachine):
             life.running, life.counts = None, False
             self.gone.append((worker, claimed.entry, claimed.key))
         self.held[worker] = begun
+
+    @rule(data=st.data(), verbs=st.lists(VERBS, min_size=4, max_size=16))
+    def all_kinds_of_things_happen_to_what_runs(self, data: st.DataObject, verbs: list[str]) -> None:
+        """Hypothesis chooses among rules as it likes, and would seldom come to those that need something to run."""
+        for verb in verbs:
+            worker, key = data.draw(WORKERS), data.draw(KEYS)
+            if not self.held[worker]:
+                self.add_some_and_claim([data.draw(KEYS) for _ in range(3)], data.draw(LIMITS), worker)
+            match verb:
+                case "settle" if any(self.held.values()):
+                    self.settle(data, data.draw(OUTCOMES))
+                case "chain" if any(self.held.values()):
+                    self.chain(data, data.draw(st.booleans()), 60_000)
+                case "evacuate" if any(self.held.values()):
+                    self.evacuate(data)
+                case "replace":
+                    self.replace(key, data.draw(st.booleans()), 60_000, data.draw(LIMITS))
+                case "cancel":
+                    self.cancel(key)
+                case "die":
+                    self.die(worker, data.draw(st.sampled_from(["unknown", "none", "all"])), 2)
+                case "lapse":
+                    self.lapse(worker, data.draw(st.sampled_from([1, 2, 100])))
+                case "wake" if self.zombies:
+                    self.a_zombie_wakes_up(data, data.draw(LATE_OUTCOMES))
+                case "retry the dead":
+                    self.retry_what_is_dead(key)
+                case "restore" if self.rules:
+                    self.restore()
+                case "recover":
+                    self.forget_and_recover(worker)
+                case "promote":
+                    self.its_moment_comes(key)
+                case _:
+                    self.claim(worker, 3)
+            self.records_say_what_the_model_says()
+            self.the_streams_hold_what_waits_or_runs_and_nothing_else()
+            self.no_limit_is_exceeded_and_who_runs_holds_its_permits()
 
     # --- what always holds -------------------------------------------------------------------------------------------
 
