@@ -24,7 +24,7 @@ LAPSING = ("freeze", "long pause of Redis", "failover of Redis")
 """What runs through one of these for long may have been given to somebody else."""
 
 GIVEN_TO_OTHERS = 3.0
-"""Seconds after the end of a frozen worker's lease by which something of what it ran must have been begun by another."""
+"""Seconds after the end of a frozen worker's lease by which another one must have begun something of what it ran."""
 
 EARLY = 0.05
 """Seconds that witnesses may differ in what time it is."""

@@ -23,7 +23,7 @@ class Mischief:
         """What is due now."""
         now = clock.monotonic()
         if now >= self._next_at:
-            # How long, and which of several: the same again with the same seed, however many processes there were before.
+            # How long and which of several, the same again with the same seed, however many processes there were.
             self._done += 1
             self._stage.dice.seed(f"{self._seed} {self._done}")
             next(self._deeds)(self._stage)

@@ -123,10 +123,10 @@ async def names_of(word: str, scene: Scene) -> list[str]:
         return [f"{keys.prefix}:{word}:{name}" for name in await scene.limits_of(task)]
     if word in ("runs", "results", "progress"):
         return [f"{keys.prefix}:{word}:{name}-b-0" for name in ("quick", "telling", "limited", "shaky")]
-    if word in ("orphans", "tasks"):
+    if word == "orphans":
         return [f"{keys.prefix}:{word}:{name}" for name in ("quick", "nobody knows it")]
-    if word == "worker":
-        return [key.decode() for key in await scene.redis.keys(f"{keys.prefix}:worker:*")]
+    if word in ("worker", "tasks"):
+        return [key.decode() for key in await scene.redis.keys(f"{keys.prefix}:{word}:*")]
     if word == "held":
         return [f"{keys.prefix}:held:{rule.decode()}" for rule, _ in await scene.redis.xrange(keys.strikes)]
     return [f"{keys.prefix}:{word}"]

@@ -1,6 +1,6 @@
 -- How an execution leaves the line otherwise than by being claimed, and ends otherwise than by its outcome. Needs: _house,
 -- _events, _lines, _permits.
---@exports set_aside, set_garbage_aside, set_broken_aside, leave_hold, is_held, let_expire, forget_progress, release
+--@exports set_aside, set_garbage_aside, set_broken_aside, leave_hold, is_held, let_expire, forget_progress, somebody_knows, release
 
 -- What is held stands in the set of the rule that holds it and, when that is lifted, in the queue until it is promoted.
 local function leave_hold(key, rule)
@@ -58,6 +58,16 @@ local function set_broken_aside(key, cause)
     redis.call("HSETNX", runs .. key, field, value)
   end
   set_aside(key, cause, now_text, false, false)
+end
+
+-- Whether a worker on the roll knows this task.
+local function somebody_knows(name)
+  for _, each in ipairs(redis.call("ZRANGE", workers_key, 0, -1)) do
+    if gently("SISMEMBER", tasks_of .. each, name) == 1 then
+      return true
+    end
+  end
+  return false
 end
 
 -- The earlier body of this key has ended: what had to wait for it goes in line.

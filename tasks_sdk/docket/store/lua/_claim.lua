@@ -92,7 +92,7 @@ local function claim_one(entry, key)
   if not (r[3] and r[4] and tonumber(r[6] or 1) and tonumber(r[8] or 0) and tonumber(r[9] or 0)) then
     error("its function, body or counts are missing or garbled", 0)
   end
-  if r[13] == worker_id and redis.call("EXISTS", known_tasks .. r[3]) == 1 then
+  if r[13] == worker_id and somebody_knows(r[3]) then
     return bounce(entry, key, r)
   elseif r[13] then
     redis.call("HDEL", runs .. key, "shun", "bounced")

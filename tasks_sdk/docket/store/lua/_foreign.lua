@@ -60,7 +60,7 @@ local function find_foreign(key)
     return said, true
   end
   local r = redis.call("HMGET", runs .. key, "function", "held", "limits")
-  said = look(progress .. key, "hash") or look(orphans .. (r[1] or ""), "set") or look(known_tasks .. (r[1] or ""), "set")
+  said = look(progress .. key, "hash") or look(orphans .. (r[1] or ""), "set")
     or look(held_by .. (r[2] or ""), "zset")
   for _, limit in ipairs(cjson.decode(r[3] or "[]")) do
     local name = limit[2]

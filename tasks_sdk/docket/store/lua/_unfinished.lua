@@ -86,15 +86,6 @@ local function hold(key, r, rule)
   end
 end
 
-local function somebody_knows(name)
-  for _, each in ipairs(redis.call("ZRANGE", workers_key, 0, -1)) do
-    if redis.call("SISMEMBER", tasks_of .. each, name) == 1 then
-      return true
-    end
-  end
-  return false
-end
-
 -- A task nobody here knows. If another worker knows it, that one shall have it; else it waits among the dead letters
 -- for a worker that does.
 local function orphan(key, r, cause)
