@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_after_the_holes_are_filled_new_objects_lie_side_by_side() -> None:
 
 @pytest.mark.parametrize("unwanted", [{"share_memory": False}, {"watch": True}])
 def test_who_does_not_want_it_or_cannot_wait_for_it_gets_a_plain_template(
-    unwanted: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+    unwanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
     monkeypatch.setattr(sharing, "immortalise", lambda: done.append("immortal"))
