@@ -12,7 +12,7 @@ ARGUMENTS ?=
 SOURCES   = tasks_sdk runtime supervisor tests $(wildcard chaos examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench bench-page chaos soak test-matrix clean
+.PHONY: help demo test lint format bench bench-page bench-scale chaos soak test-matrix clean
 
 help:
 	@echo "make demo         2,000 tasks in two supervised processes, one of them killed on the way"
@@ -21,6 +21,7 @@ help:
 	@echo "make format       let ruff mend what it can"
 	@echo "make bench        throughput, latency, memory and idling beside nine peers (up to 20 minutes)"
 	@echo "make bench-page   the last results of make bench into docs/performance.md and docs/performance.svg"
+	@echo "make bench-scale  a million queued and a million parked executions, 10,000 perpetual tasks, a second core"
 	@echo "make chaos        a storm of a minute over a service under load, and the evidence at the end"
 	@echo "make soak         the same for $(DURATION) (DURATION=…), with a verdict on what is lost and not on how fast"
 	@echo "make test-matrix  the test suite on Python $(VERSIONS), Redis 6.2 and 7"
@@ -46,6 +47,9 @@ bench: .venv/ready-test
 
 bench-page: .venv/ready-test
 	.venv/bin/python -m tests.benchmarks --again --plot docs/performance.svg --document docs/performance.md
+
+bench-scale: .venv/ready-test
+	.venv/bin/python -m tests.benchmarks.scale --plot docs/scale.svg --document docs/performance.md
 
 chaos: .venv/ready-test
 	.venv/bin/python -m chaos storm --gantt chaos.html $(if $(SEED),--seed $(SEED))

@@ -20,7 +20,18 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import floors, limited, page, peers, plot, punctuality, report, supervised, throughput
+from tests.benchmarks import (
+    floors,
+    limited,
+    page,
+    peers,
+    plot,
+    punctuality,
+    report,
+    scale,
+    supervised,
+    throughput,
+)
 from tests.benchmarks.bench import QUICK, Amounts, Bench
 from tests.benchmarks.contestants import CACHE, FLOOR, OURS, Broken, Contestant, pydocket, version_of
 from tests.benchmarks.goals import set_goals
@@ -40,6 +51,7 @@ MEASURES = {
     "idle": supervised.idle,
     "recovery": supervised.recovery,
     "server": floors.server,
+    "scale": scale.scale,
 }
 
 

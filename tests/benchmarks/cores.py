@@ -6,9 +6,7 @@ processes on two cores cannot have. From it follows what the ratio comes to wher
 
 from __future__ import annotations
 
-import os
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 
@@ -34,22 +32,18 @@ class Run:
     redis: float
 
 
-def _commands(url: str, processes: int, supervised: bool) -> list[list[str]]:
+def _commands(url: str, processes: int, supervised: bool) -> list[str]:
     options = f"--docket bench --url {url} --concurrency {CONCURRENCY} --tasks crunching:tasks"
     if supervised:
         options += f" --processes {processes} --app-dir {PROGRAMS} --log-level WARNING"
-        return [[sys.executable, "-m", "docket_supervisor", *options.split()]]
-    return [
-        [sys.executable, "-m", "docket", "worker", *options.split(), "--logging-level", "WARNING"]
-    ] * processes
+        return [f"docket_supervisor {options}"]
+    return [f"docket worker {options} --logging-level WARNING"] * processes
 
 
 def _once(bench: Bench, task: str, processes: int, supervised: bool, count: int) -> Run:
     with bench.clean() as folder, Docket("bench", bench.server.url) as docket:
-        path = os.pathsep.join(filter(None, (str(PROGRAMS), os.environ.get("PYTHONPATH"))))
-        environment = os.environ | {marks.FOLDER: str(folder), marks.COUNT: str(count), "PYTHONPATH": path}
         commands = _commands(bench.server.url, processes, supervised)
-        with Started(commands, environment, folder) as service:
+        with Started(bench.server, folder, commands, count) as service:
             give_up_at = time.monotonic() + PATIENCE
             while int(bench.server.client.zcard(docket.keys.workers)) < processes:  # pyright: ignore[reportArgumentType]
                 service.look_after(give_up_at)

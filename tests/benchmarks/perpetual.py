@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from pathlib import Path
 
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.contestants import PROGRAMS
-from tests.benchmarks.programs.marks import COUNT, FOLDER
 from tests.benchmarks.results import percentile
 from tests.benchmarks.server import Server
 from tests.benchmarks.started import PATIENCE, Started
@@ -25,10 +22,7 @@ class Ticking(Started):
     def __init__(self, server: Server, folder: Path, tasks: int, every: float) -> None:
         options = f"--docket bench --url {server.url} --processes {PROCESSES} --concurrency {CONCURRENCY}"
         options += f" --app-dir {PROGRAMS} --tasks ticks:tasks --log-level WARNING"
-        command = [sys.executable, "-m", "docket_supervisor", *options.split()]
-        super().__init__(
-            [command], os.environ | {FOLDER: str(folder), COUNT: str(tasks), EVERY: str(every)}, folder
-        )
+        super().__init__(server, folder, [f"docket_supervisor {options}"], tasks, **{EVERY: str(every)})
         self._folder = folder
 
     def wait_until(self, count: int, known: int) -> None:
