@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from tests.benchmarks import page, plot, report
+from tests.benchmarks import curves, page, plot, report, scale
 from tests.benchmarks.__main__ import MEASURES
 from tests.benchmarks.bench import QUICK, Bench
 from tests.benchmarks.contestants import FLOOR, OURS, PROGRAMS, Broken, Contestant
@@ -193,3 +193,33 @@ def test_every_peer_is_pinned_has_a_program_and_says_what_makes_it_fast():
 )
 def test_the_figure_of_redis_benchmark_is_found(csv):
     assert _rate(csv) == 362318.84
+
+
+def test_a_curve_has_a_point_for_each_size_and_its_table_a_column():
+    found = {
+        size: dict.fromkeys(figures_drawn(), float(number)) for number, size in enumerate(scale.SIZES, 1)
+    }
+    drawing = ElementTree.fromstring(curves.drawn(scale.PANELS, found))
+    lines = list(drawing.iter(f"{SVG}polyline"))
+    assert len(lines) == len(figures_drawn())
+    assert {len((line.get("points") or "").split()) for line in lines} == {len(scale.SIZES)}
+    head, _, *rows = curves.table(found, figures_drawn()).splitlines()
+    assert head == "| beside a backlog of | 1,000 | 10,000 | 100,000 | 1,000,000 |"
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == figures_drawn()
+
+
+def figures_drawn() -> list[str]:
+    return [figure for lines in scale.PANELS.values() for figure in lines.values()]
+
+
+def test_the_tables_of_scale_go_between_their_own_markers(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text(f"before\n{scale.BEGIN}\nold\n{scale.END}\nafter {page.BEGIN}\nkept\n{page.END}\n")
+    scale.document(path, "new")
+    assert (
+        path.read_text()
+        == f"before\n{scale.BEGIN}\n\nnew\n{scale.END}\nafter {page.BEGIN}\nkept\n{page.END}\n"
+    )
+    path.write_text("nothing")
+    with pytest.raises(SystemExit, match="must hold"):
+        scale.document(path, "new")

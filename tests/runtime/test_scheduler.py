@@ -14,7 +14,7 @@ import pytest
 
 from docket import Docket
 from docket_runtime.surroundings import Surroundings
-from tests.runtime.support import Watched, now, running, soon, until, work_off
+from tests.runtime.support import Gate, Watched, now, running, soon, until, work_off
 
 LIMIT = timedelta(seconds=8)
 
@@ -56,6 +56,18 @@ async def test_the_first_due_task_after_another_worker_left_is_punctual(docket: 
             count = len(lags)
             await until(lambda count=count: len(lags) > count)
     assert statistics.median(lags) < 0.010
+
+
+async def test_whoever_leaves_is_not_the_timekeeper_any_more(docket: Docket):
+    """Its key lives for a minute: whoever came meanwhile would leave the first due time to somebody who has gone."""
+    gate = Gate()
+    async with docket.redis() as redis:
+        async with running(docket):
+            await docket.add(gate, when=soon(milliseconds=20))()
+            await gate.has_begun()
+            gate.open.set()
+            assert await redis.exists(docket.keys.timekeeper) == 1
+        assert await redis.exists(docket.keys.timekeeper) == 0
 
 
 async def test_a_task_added_earlier_than_the_earliest_known_wakes_an_idle_worker(docket: Docket):

@@ -45,7 +45,11 @@ local function give_over(entry, key, cause, begun, tally)
   end
 end
 
+-- Nor is it the timekeeper any more, or whoever comes next would leave the first due time to it.
 local function strike_off(worker_id)
+  if redis.call("GET", timekeeper_key) == worker_id then
+    redis.call("DEL", timekeeper_key)
+  end
   redis.call("ZREM", workers_key, worker_id)
   redis.call("UNLINK", worker_hash .. worker_id, tasks_of .. worker_id)
 end
