@@ -58,6 +58,8 @@ class Certificates:
 
 
 EC = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+# From 3.13 on Python takes no authority whose certificate does not say that it is to sign others.
+OF_AN_AUTHORITY = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign"
 
 
 def openssl(folder: Path, command: str) -> None:
@@ -67,9 +69,12 @@ def openssl(folder: Path, command: str) -> None:
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    (folder / "names").write_text(
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    )
     for name in ("ca", "another-ca"):
-        openssl(folder, f"req {EC} -x509 -days 2 -subj /CN={name} -keyout {name}.key -out {name}.crt")
+        kept = f"-keyout {name}.key -out {name}.crt"
+        openssl(folder, f"req {EC} -x509 -days 2 -subj /CN={name} {OF_AN_AUTHORITY} {kept}")
     for name in ("server", "client"):
         openssl(folder, f"req {EC} -subj /CN={name} -keyout {name}.key -out {name}.csr")
         signed_by = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names"
