@@ -16,6 +16,7 @@ from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed
 from docket.store.connect import check
 from docket.store.ledger import HandedOver as Outcome
 from docket.store.ledger import Ledger, open_ledger, renewal_interval
+from docket.store.refusals import Forbidden, ForeignKey
 from docket_supervisor import salvage, titles
 from docket_supervisor.answering import Door
 from docket_supervisor.channel import Channel
@@ -48,6 +49,8 @@ TICK = 0.5
 """Seconds between two signs that the loop turns, and looks at the board."""
 CALM_TICK = 1.0
 LONGEST_PAUSE = 2.0
+MOST_REFUSALS = 100
+"""So many are remembered as told."""
 FIRST_PAUSE = 0.1
 MEASURE_INTERVAL = 2.0
 """Seconds between two looks at how much there is to do."""
@@ -93,6 +96,7 @@ class Steward:
         self._lapsed: set[str] = set()
         self._reachable: bool | None = None
         self._pause = FIRST_PAUSE
+        self._refusals: set[str] = set()
         self._ledger: Ledger | None = None
         self._bulletin = inherited.board.bulletin
         self._pinged_at = 0.0
@@ -336,12 +340,23 @@ class Steward:
         except AWAY as error:
             self._away(error)
             return None
+        except (ForeignKey, Forbidden) as error:
+            self._refused(error)
+            return None
         except Exception:
             # A border: one round may fail for a cause of its own, the leases of all others must still be renewed.
             logger.exception("steward could not do this round")
             return None
         self._back()
         return result
+
+    def _refused(self, error: Exception) -> None:
+        """Once for each: it is tried again every few seconds, until somebody has mended it."""
+        if str(error) not in self._refusals:
+            if len(self._refusals) >= MOST_REFUSALS:
+                self._refusals.clear()
+            self._refusals.add(str(error))
+            logger.error("Redis refuses (%s: %s); trying again", type(error).__name__, error)
 
     def _away(self, error: Exception) -> None:
         self._bulletin.reachable = False
