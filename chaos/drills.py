@@ -182,6 +182,12 @@ _ALL = (
         pause=(0.2, 1.0),
     ),
     Drill(
+        "wrong-types",
+        "Something foreign lies at keys that everything needs, and is taken away: nothing is lost, nothing runs twice.",
+        {to_redis.plant: 1},
+        pause=(2.5, 4.0),
+    ),
+    Drill(
         "skew",
         f"The wall clocks of workers are off by up to {SKEW:g} s and keep being set, while workers are killed: nothing "
         "runs before it is due.",

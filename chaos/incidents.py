@@ -33,6 +33,7 @@ GRACEFUL = frozenset(
 AWAY = frozenset(
     {
         *("restart of Redis", "kill of Redis", "pause of Redis", "long pause of Redis", "Redis is full"),
+        "Redis holds something foreign",
         "failover of Redis",
         *("kill the supervisor", "terminate the service", "quiet", "settled in", "blocked loop"),
     }

@@ -88,6 +88,36 @@ def fill(stage: Stage) -> None:
     _ask(stage, "CONFIG", "SET", "maxmemory", 1)
 
 
+def plant(stage: Stage) -> None:
+    """A string lies at a key that everything needs; what was there is put back later, as by somebody who mends it."""
+    if not _is_undisturbed(stage):
+        return
+    keys = stage.docket.keys
+    needed = (
+        *(keys.stream, keys.redelivered, keys.suspects, keys.queue, keys.dead, keys.workers, keys.deferred),
+        *(keys.strikes, keys.limits, keys.limited, keys.maximums, keys.alarms),
+    )
+    name, seconds = stage.dice.choice(needed), stage.dice.uniform(SHORTEST, LONGEST)
+    _lasting(stage, "Redis holds something foreign", seconds, f"{name}, {seconds:.1f}s")
+    with stage.docket.redis() as client:
+        # In one step each: whoever found nothing there would take itself for struck off, or write to it.
+        client.eval(
+            "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end "
+            "redis.call('SET', KEYS[1], 'something foreign')",
+            *(2, name, f"{name}:aside"),
+        )
+
+    def mend() -> None:
+        with stage.docket.redis() as client:
+            client.eval(
+                "redis.call('DEL', KEYS[1]) "
+                "if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[1]) end",
+                *(2, name, f"{name}:aside"),
+            )
+
+    stage.later(seconds, mend)
+
+
 FAILED_OVER_BY = 10.0
 """Seconds until a replica is the master and everybody has found it."""
 

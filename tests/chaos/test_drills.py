@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -27,6 +29,24 @@ def test_every_deed_comes_once_before_any_comes_again(drill: Drill) -> None:
 def test_a_seed_decides() -> None:
     storm = DRILLS["storm"]
     assert schedule(storm, 1, 100) == schedule(storm, 1, 100) != schedule(storm, 2, 100)
+
+
+def test_what_a_deed_chooses_does_not_depend_on_what_others_have_chosen() -> None:
+    def chosen(processes: int) -> list[float]:
+        stage: Any = SimpleNamespace(dice=random.Random())
+        found: list[float] = []
+
+        def deed(stage: Any) -> None:
+            found.append(stage.dice.random())
+            for _ in range(processes):
+                stage.dice.random()
+
+        mischief = Mischief(stage, Drill("d", "", {deed: 1}, pause=(0.0, 0.0)), seed=7)
+        for _ in range(5):
+            mischief.turn()
+        return found
+
+    assert chosen(1) == chosen(9) and len(set(chosen(1))) == 5
 
 
 def test_a_redis_of_somebody_else_is_not_ended() -> None:
