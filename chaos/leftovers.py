@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import redis
 
-INDEXES = ("generations", "queue", "workers", "dead", "strikes", "stream", "known", "limited", "maximums")
+INDEXES = (
+    *("generations", "queue", "workers", "dead", "strikes", "stream", "known", "limited", "maximums"),
+    "partitions",
+)
 """One key each per docket (the line has three lanes), however much work there was."""
 
 ALIVE = (b"scheduled", b"queued", b"running")
@@ -30,7 +33,11 @@ def remove(client: redis.Redis, name: str) -> None:
 
 def keys_of(client: redis.Redis, name: str) -> Iterator[bytes]:
     pattern = "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in name)
-    for prefix in (pattern, "{" + pattern):  # the braces of a cluster
+    for prefix in (
+        pattern,
+        "{" + pattern,
+        "{[0-9]*:" + pattern,
+    ):  # the braces of a cluster, and of partitions
         yield from client.scan_iter(match=f"{prefix}*", count=1000)
 
 
@@ -40,7 +47,10 @@ class _Owners:
     def __init__(self, client: redis.Redis, key: bytes) -> None:
         self.client: Any = client
         self.key = key
-        self.prefix, _, rest = key.partition(b":")
+        whole, mark, rest = key.partition(b"}:partition:")
+        self.prefix = whole + b"}:partition"
+        if not mark:
+            self.prefix, _, rest = key.partition(b":")
         self.kind, _, self.of = rest.partition(b":")
 
     def has_owner(self) -> bool:

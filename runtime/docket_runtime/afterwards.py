@@ -22,7 +22,8 @@ from docket import logs
 from docket.errors import DocketError
 from docket.message import name_of
 from docket.settings import DocketSettings
-from docket.store.ledger import Ledger, Verdict, open_ledger
+from docket.store.ledger import Verdict
+from docket.store.ledgers import AnyLedger, open_ledger
 from docket_runtime.outcomes import Outcome
 
 _LOG = logging.getLogger("docket.worker")
@@ -46,6 +47,8 @@ class Bequest:
     folder: str
     code: int
     log_level: int
+    partitions: int = 1
+    served: Sequence[int] | None = None
 
 
 def as_text(entry: str, outcome: Outcome) -> tuple[str, str, str | int, str]:
@@ -81,7 +84,8 @@ def main(file: int) -> NoReturn:
 async def _execute(bequest: Bequest) -> None:
     while True:
         try:
-            async with open_ledger(DocketSettings(name=bequest.docket, url=bequest.url)) as ledger:
+            docket = DocketSettings(name=bequest.docket, url=bequest.url, partitions=bequest.partitions)
+            async with open_ledger(docket, bequest.served) as ledger:
                 await _settle(ledger, bequest)
                 return
         except (RedisError, OSError) as error:
@@ -89,7 +93,7 @@ async def _execute(bequest: Bequest) -> None:
             await asyncio.sleep(_PAUSE)
 
 
-async def _settle(ledger: Ledger, bequest: Bequest) -> None:
+async def _settle(ledger: AnyLedger, bequest: Bequest) -> None:
     if bequest.verdicts:
         await ledger.settle(bequest.worker_id, [_verdict(*each) for each in bequest.verdicts])
         _LOG.warning("settled %d executions by their time limits", len(bequest.verdicts))

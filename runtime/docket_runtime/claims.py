@@ -7,10 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from docket import clock
 from docket.interruption import Interruption
 from docket.message import Claimed
+
+if TYPE_CHECKING:
+    from docket_runtime.desk import Desk
 
 TIMEOUT_GRACE = 2.0
 """Seconds that a body in a thread has to end after its time limit."""
@@ -41,6 +45,8 @@ class Flight:
     """How it is settled if its process has to end for it: a verb and its operand."""
     allowed: timedelta = timedelta(0)
     interruption: Interruption | None = None
+    desk: Desk = field(init=False)
+    """Where it was claimed, and is settled."""
 
     def time_out(self) -> None:
         """The body has run longer than its task allows."""
@@ -95,6 +101,24 @@ class Claims:
     def free(self) -> int:
         return len(self._free)
 
+    @property
+    def allowance(self) -> int:
+        """How many of the free slots may be filled."""
+        return len(self._free)
+
+    @property
+    def idle(self) -> bool:
+        """The worker runs nothing."""
+        return len(self._free) == self.concurrency
+
+    @property
+    def must_wait(self) -> bool:
+        """There may be work, and a slot for it is free, but another's turn it is."""
+        return False
+
+    def pass_on(self) -> None:
+        """What has just been claimed is less than was asked for: what is left is anybody's."""
+
     def __len__(self) -> int:
         return len(self._flights)
 
@@ -135,7 +159,7 @@ class Claims:
         """The body has ended; its slot is free."""
         del self._flights[flight.claimed.entry]
         self._free.append(flight.place)
-        if not self._flights:
+        if len(self._free) == self.concurrency:
             self.emptied.set()
 
     def stop(self, entry: str) -> bool:

@@ -47,7 +47,7 @@ class Drain:
             self._sooner.set()
         self.asked.set()
         self._worker.surroundings.board.phase("draining")
-        self._worker.exchange.be_quiet()
+        self._worker.be_quiet()
 
     @asynccontextmanager
     async def unless_asked(self) -> AsyncGenerator[None]:

@@ -129,7 +129,7 @@ class Exchange:
             elif self._lanes != SUSPECTS:
                 return
         self._expect_work()
-        if self.reading and self._claims.free <= 1:
+        if self.reading and self._claims.allowance <= 1:
             self.free_the_slot_of_the_reader()  # it blocks on the main lane only, and holds the one slot there is
         self._wake.set()
 
@@ -169,6 +169,20 @@ class Exchange:
         self._wake.set()
 
     @property
+    def wants_more(self) -> bool:
+        """There may be something for a free slot. A partition that is away holds none free."""
+        return not self._known_empty and not self.quiet and not self._outage.is_on
+
+    @property
+    def promised(self) -> int:
+        """Slots that what is on its way will fill, or may."""
+        return len(self._deliveries) + sum(each.free for each in self._under_way)
+
+    @property
+    def runs_a_suspect(self) -> bool:
+        return self._suspect is not None
+
+    @property
     def settled(self) -> bool:
         return not (self._settlements or self._deliveries or self._under_way)
 
@@ -182,6 +196,7 @@ class Exchange:
                 except (RedisError, OSError) as error:
                     self._uncertain = True
                     await self._abandon()
+                    self._claims.pass_on()
                     await self._outage.wait(error)
         finally:
             for each in self._under_way:
@@ -233,7 +248,7 @@ class Exchange:
         due = self._schedule.instant
         if due is not None:
             until = min(until, due)
-        if self._suspects_since is not None:
+        if self._suspects_since is not None and self._claims.allowance > 0:
             until = min(until, self._suspects_since + _PATIENCE_WITH_SUSPECTS)
         delay = until - clock.monotonic()
         if delay <= _TIMER_GRAIN:
@@ -254,13 +269,13 @@ class Exchange:
         if self.quiet or self._suspect is not None or self._standing_down():
             return 0
         kept_free = 1 if self.reading or self.hungry.is_set() else 0
-        promised = len(self._deliveries) + sum(each.free for each in self._under_way)
+        promised = self.promised
         free = min(
-            self._claims.free - promised - kept_free, self._free_threads() - promised, self._most_claimed
+            self._claims.allowance - promised - kept_free, self._free_threads() - promised, self._most_claimed
         )
         if self._suspects_since is not None:
             waited = clock.monotonic() - self._suspects_since
-            return min(free, 1) if not self._claims or waited >= _PATIENCE_WITH_SUSPECTS else 0
+            return min(free, 1) if self._claims.idle or waited >= _PATIENCE_WITH_SUSPECTS else 0
         return max(0, free)
 
     def _send(self) -> None:
@@ -322,7 +337,8 @@ class Exchange:
         self._take(claims, sent.for_a_suspect)
         if self._was_the_last(sent, len(claims)):
             self._expect_none()
-        if not claims:
+        self._claims.pass_on()
+        if not claims and not self._claims.must_wait:
             self.found_nothing.set()
 
     def _was_the_last(self, sent: Round, claimed: int) -> bool:

@@ -45,7 +45,7 @@ class Executor:
         if flight.stopped or flight.interrupted or self._worker.surroundings.board.standing_down:
             return outcomes.RETURNED
         flight.begun = True
-        rules = self._worker.docket.core.strikes
+        rules = flight.desk.strikes
         whole = rules.rules.whole.get(claimed.function)
         if whole is not None:
             # Before the arguments are loaded: it may be they that do the harm.
@@ -144,7 +144,7 @@ class Executor:
         try:
             answer = await self._worker.gate.admit(claimed, rows, limits)
         except asyncio.CancelledError:
-            self._worker.exchange.expect_refusal(claimed.entry)
+            flight.desk.exchange.expect_refusal(claimed.entry)
             if flight.interrupted:
                 return outcomes.RETURNED
             raise
@@ -201,7 +201,9 @@ class Executor:
         task, args = opening.task, opening.execution.args
         board = self._worker.surroundings.board
         claimed = flight.claimed
-        board.began(flight.place, claimed.entry, claimed.key, claimed.function, not task.is_async)
+        board.began(
+            flight.place, flight.desk.mark + claimed.entry, claimed.key, claimed.function, not task.is_async
+        )
         if board.standing_down:
             # Read after the board was told: whoever had this worker stand down has seen that this one has begun, or
             # has been seen here.
@@ -247,7 +249,7 @@ class Executor:
                 interruption.end()
 
         call.__code__ = stacks.in_place(call.__code__, flight.place)
-        self._worker.claims.entered_thread(flight)
+        flight.desk.claims.entered_thread(flight)
         try:
             future = self._worker.threads.run(copy_context(), call)
             # A thread cannot be taken back: the slot stays taken until the body has really ended.
@@ -256,7 +258,7 @@ class Executor:
                 raise error
             return value
         finally:
-            self._worker.claims.left_thread(flight)
+            flight.desk.claims.left_thread(flight)
 
     def _stopped(self, flight: Flight, opening: resolution.Opening) -> Outcome:
         if flight.interrupted:

@@ -19,6 +19,7 @@ from docket_runtime.quota import Quota
 from docket_runtime.rounds import settlement_of
 
 if TYPE_CHECKING:
+    from docket_runtime.desk import Desk
     from docket_runtime.worker import Worker
 
 _LOG = logging.getLogger("docket.worker")
@@ -34,26 +35,26 @@ class Flights:
         self.under_way: set[asyncio.Task[None]] = set()
         self.quota = Quota()
 
-    def begin(self, claimed: Claimed) -> None:
+    def begin(self, claimed: Claimed, desk: Desk) -> None:
         if self.quota.is_used_up(claimed.key):
-            self.settle(claimed, outcomes.cancelled(self.quota.refusal(claimed.key)))
+            self.settle(claimed, desk, outcomes.cancelled(self.quota.refusal(claimed.key)))
             return
         self.quota.begun(claimed.key)
-        flight = self._worker.claims.take(claimed)
+        flight = desk.claims.take(claimed)
+        flight.desk = desk
         loop = asyncio.get_running_loop()
         flight.task = loop.create_task(self._in_place[flight.place](flight), name=claimed.key)
         self.under_way.add(flight.task)
         flight.task.add_done_callback(self.under_way.discard)
 
-    def settle(self, claimed: Claimed, outcome: outcomes.Outcome) -> None:
-        self._worker.exchange.settle(settlement_of(claimed, outcome))
+    def settle(self, claimed: Claimed, desk: Desk, outcome: outcomes.Outcome) -> None:
+        desk.exchange.settle(settlement_of(claimed, outcome))
 
-    async def settled(self, key: str) -> None:
+    async def settled(self, key: str, desk: Desk) -> None:
         """A key that has run as often as it may has no successor: otherwise a run that ends when all is done would wait
         for it."""
-        worker = self._worker
-        await worker.docket.store.perform(scheduling.cancel(worker.docket.keys, key))
-        worker.exchange.wake()
+        await self._worker.docket.store.perform(scheduling.cancel(desk.keys, key))
+        desk.exchange.wake()
 
     def _flying_in(self, place: int) -> Callable[[Flight], Coroutine[Any, Any, None]]:
         """`_fly` under a name that tells the place: in a stack taken from outside, only names can tell executions."""
@@ -76,16 +77,16 @@ class Flights:
 
     def _let_wait(self, flight: Flight) -> None:
         self.quota.put_off(flight.claimed.key)
-        self._worker.claims.release(flight)
-        self._worker.exchange.wake()
+        flight.desk.claims.release(flight)
+        flight.desk.exchange.wake()
 
     def _land(self, flight: Flight, outcome: outcomes.Outcome) -> None:
         board = self._worker.surroundings.board
         board.ended(flight.place)
-        self._worker.claims.release(flight)
+        flight.desk.claims.release(flight)
         if flight.counted_from is not None:
             failed = flight.raised or outcome.verb == "failed"
             seconds = clock.monotonic() - flight.counted_from
             # Before the settlement: what the ledger calls done must never be more than what was counted.
             board.finished(flight.claimed.function, outcome.verb, failed, seconds)
-        self.settle(flight.claimed, outcome)
+        self.settle(flight.claimed, flight.desk, outcome)

@@ -92,7 +92,7 @@ class Heartbeat:
         """Nothing else tells the exchange that it may claim again."""
         before, self._standing_down = self._standing_down, self._worker.surroundings.board.standing_down
         if before and not self._standing_down:
-            self._worker.exchange.look()
+            self._worker.look()
 
     def _show(self) -> None:
         in_threads = self._worker.claims.in_threads

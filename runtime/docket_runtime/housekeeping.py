@@ -72,7 +72,10 @@ class Housekeeping:
         redelivery_timeout: timedelta,
         max_crashes: int,
         vouched: Callable[[], bool],
+        suspected: Callable[[], object] = lambda: None,
     ) -> None:
+        """`suspected` is called when there are new suspects: what is called out may come before anybody listens."""
+        self._suspected = suspected
         self._store, self._keys = store, keys
         self._pause = min(redelivery_timeout.total_seconds() / 4, 5.0)
         self._max_crashes, self._vouched = max_crashes, vouched
@@ -121,6 +124,8 @@ class Housekeeping:
     def _report(self, row: list[bytes | int | list[bytes]], what: str) -> None:
         worker_id, returned, suspects, dead = row
         assert isinstance(worker_id, bytes) and isinstance(dead, list)
+        if suspects:
+            self._suspected()
         _LOG.warning(
             "worker %s has %s: %s executions went back in line, %s are run again alone, %d were set aside",
             name_of(worker_id.decode()),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from docket import clock, stacks
 from docket.stacks import Frame
 from docket_runtime.claims import Claims
+from docket_runtime.shares import Shares
 
 _LOG = logging.getLogger("docket.worker")
 
@@ -38,7 +39,7 @@ class _Blocked:
 class LoopWatch:
     """`turned` is called on the loop, again and again; what blocked it is told when it turns again."""
 
-    def __init__(self, claims: Claims, alone: Callable[[], bool]) -> None:
+    def __init__(self, claims: Claims | Shares, alone: Callable[[], bool]) -> None:
         self._claims, self._alone = claims, alone
         self._turned_at = clock.monotonic()
         self._loop_thread = threading.get_ident()

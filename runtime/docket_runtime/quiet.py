@@ -18,7 +18,7 @@ class Quiet:
 
     @property
     def phase(self) -> str:
-        return "quiet" if self._worker.exchange.quiet else "working"
+        return "quiet" if self._worker.is_quiet else "working"
 
     def look(self) -> None:
         self._looked.set()
@@ -26,7 +26,7 @@ class Quiet:
     def begin(self) -> None:
         """A worker born into a quiet service claims nothing, not even at first."""
         if self._worker.surroundings.board.quiet:
-            self._worker.exchange.be_quiet()
+            self._worker.be_quiet()
 
     async def run(self) -> None:
         while True:
@@ -38,13 +38,13 @@ class Quiet:
         worker = self._worker
         quiet = worker.surroundings.board.quiet
         # A drain is quiet for good.
-        if worker.drain.asked.is_set() or quiet == worker.exchange.quiet:
+        if worker.drain.asked.is_set() or quiet == worker.is_quiet:
             return
         if quiet:
-            worker.exchange.be_quiet()
+            worker.be_quiet()
             # A blocked read would still be given the next entry, and would have to give it back.
             await worker.unblock()
         else:
-            worker.exchange.resume()
+            worker.resume()
         if not worker.drain.asked.is_set():
             worker.surroundings.board.phase(self.phase)

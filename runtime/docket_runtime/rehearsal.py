@@ -141,6 +141,8 @@ class Prompter:
                 if blocked is not None:
                     blocked.write(encoded(None))
                 writer.write(encoded(1))
+            case [b"GET", _]:
+                writer.write(encoded(None))
             case [b"CLIENT", b"ID"]:
                 writer.write(encoded(1))
             case _:

@@ -33,14 +33,21 @@ class Roll:
         settings: WorkerSettings,
         lease_ms: int,
         all_limited: bool,
+        family: str = "",
     ) -> None:
+        """`family`: what the ids of one worker on the rolls of several partitions have in common."""
         self._store, self._keys, self._registry = store, keys, registry
         self._name, self._settings, self._lease_ms = name, settings, lease_ms
         self.worker_id = ""
+        self._family = family
         self._all_limited = all_limited
 
     def be_new(self) -> None:
-        self.worker_id = f"{self._name}/{secrets.token_hex(3)}"
+        self.worker_id = (
+            f"{self._name}/{self._family}.{secrets.token_hex(2)}"
+            if self._family
+            else f"{self._name}/{secrets.token_hex(3)}"
+        )
 
     def _is_limited(self, name: str) -> bool:
         return self._all_limited or ((task := self._registry.get(name)) is not None and bool(task.limits))

@@ -111,6 +111,7 @@ async def _serve(settings: DocketSettings, options: WorkerSettings, surroundings
             dependencies=None if options.dependencies is None else _load_dependencies(options.dependencies),
             enable_internal_instrumentation=options.enable_internal_instrumentation,
             surroundings=surroundings,
+            partitions=options.serve_partitions,
         )
         async with worker:
             await _run(worker, options)
@@ -186,7 +187,7 @@ def _become_what_follows(settings: DocketSettings, worker: Worker) -> None:
         max_crashes=worker.settings.max_crashes,
         verdicts=[
             as_text(
-                flight.claimed.entry,
+                flight.desk.mark + flight.claimed.entry,
                 outcomes.when_too_late(
                     *flight.if_too_late,
                     flight.allowed,
@@ -199,6 +200,8 @@ def _become_what_follows(settings: DocketSettings, worker: Worker) -> None:
         folder=_FOLDER,
         code=HANDED_BACK,
         log_level=logging.getLogger().level,
+        partitions=settings.partitions,
+        served=[partition.number for partition in worker.serves],
     )
     _flush()
     try:

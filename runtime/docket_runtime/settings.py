@@ -41,6 +41,8 @@ class WorkerSettings:
     metrics_port: int | None = None
     healthcheck_host: str = LOOPBACK
     healthcheck_port: int | None = None
+    serve_partitions: tuple[int, ...] | None = None
+    """Of a docket that is split; None: all."""
 
     def __post_init__(self) -> None:
         for option in ("concurrency", "threads", "message_batch", "max_crashes"):

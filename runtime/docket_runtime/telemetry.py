@@ -19,7 +19,7 @@ from docket import payload, telemetry
 from docket.errors import DocketError
 from docket.execution import Execution
 from docket.propagation import message_getter, unpacked
-from docket.store.ledger import Ledger
+from docket.store.ledgers import AnyLedger
 from docket_runtime.board import Board
 from docket_runtime.outcomes import Outcome
 
@@ -91,7 +91,7 @@ def counting(board: Board, docket: str, worker: str) -> Board:
 class Depths:
     """Measures from time to time how much there is to do. Only where nobody else does: not under a supervisor."""
 
-    def __init__(self, worker: Worker, ledger: Ledger) -> None:
+    def __init__(self, worker: Worker, ledger: AnyLedger) -> None:
         self._worker, self._ledger = worker, ledger
 
     async def run(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -14,43 +15,35 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from redis.exceptions import RedisError
 
-from docket import message, strikes
 from docket import sync as blocking
 from docket.context import current_docket, current_worker
 from docket.dependencies.base import Dependency
 from docket.dependencies.limits import Admission, limits_among
 from docket.docket import Docket
-from docket.errors import AuthenticationFailed
-from docket.message import Claimed
+from docket.partitions import served
 from docket.registry import Registry, Task, TaskFunction, name_of, plan
-from docket.store.asynchronous import AsyncStore
 from docket.store.blocking import BlockingStore
-from docket.store.connect import translated
-from docket.store.ledger import Ledger, lease_ms, renewal_interval
+from docket.store.ledger import Ledger, in_one, lease_ms, renewal_interval
+from docket.store.ledgers import AnyLedger, Ledgers
 from docket.store.requests import Commands
+from docket.store.scattered import AsyncScattered, BlockingScattered
 from docket.telemetry import metering, tracing
-from docket_runtime import outcomes, telemetry
+from docket_runtime import telemetry
 from docket_runtime.admission import Gate
 from docket_runtime.automatic import AutomaticTasks
 from docket_runtime.claims import Claims
+from docket_runtime.desk import Desk
 from docket_runtime.drain import Drain
 from docket_runtime.exchange import Exchange
 from docket_runtime.exits import contain
 from docket_runtime.flights import Flights
 from docket_runtime.heartbeat import Heartbeat
-from docket_runtime.housekeeping import Housekeeping
-from docket_runtime.idle import IdleReader
-from docket_runtime.leases import LeaseKeeper
-from docket_runtime.outage import Outage
 from docket_runtime.quiet import Quiet
 from docket_runtime.quota import Quota
-from docket_runtime.roll import Roll
-from docket_runtime.scheduler import Schedule
 from docket_runtime.settings import WorkerSettings
 from docket_runtime.shared import SharedValues
-from docket_runtime.signals import Signals
+from docket_runtime.shares import Shares
 from docket_runtime.surroundings import Surroundings
 from docket_runtime.threads import Threads
 
@@ -80,7 +73,7 @@ class Worker:
     letter. `dependencies` (`[Depends(session)]`, or a mapping) are opened around every task. `drain_timeout`: how long
     a drain waits before it interrupts what runs (None: as long as it takes). `minimum_check_interval`,
     `scheduling_resolution` and `message_batch` are upper bounds, kept for users of the reference; nothing is polled.
-    ValueError if a number makes no sense.
+    `partitions`: which of a docket that is split it serves (None: all). ValueError if a number makes no sense.
     """
 
     def __init__(
@@ -102,6 +95,7 @@ class Worker:
         max_crashes: int = 3,
         enable_internal_instrumentation: bool = False,
         surroundings: Surroundings | None = None,
+        partitions: Iterable[int] | None = None,
     ) -> None:
         self.settings = WorkerSettings(
             name=name,
@@ -128,29 +122,34 @@ class Worker:
         named = _named(dependencies)
         self.around_every_task = tuple(each for each in named if not isinstance(each[1], Admission))
         self.limits_of_every_task = limits_among(named)
+        if self.limits_of_every_task:
+            docket.core.refuse_limits("this worker states one for every task")
+        # Where a docket is split nothing is limited: then there is one desk.
         self.gate = Gate(lambda claimed, words: self.exchange.ask_admission(claimed, words))
-        self.claims = Claims(concurrency)
+        self.serves = served(docket.core.partitions, partitions)
+        self.claims = Shares(concurrency, len(self.serves)) if len(self.serves) > 1 else Claims(concurrency)
         self.threads = Threads(self.settings.thread_count, f"docket {self.name}")
         self._is_running = False
         self.begins_anew = False
         """Its process is to be replaced, for a thread in it cannot be ended."""
         self.flights = Flights(self)
         self._opened: AsyncExitStack | None = None
-        self._roll: Roll | None = None
-        self._blocking: BlockingStore | None = None
+        self.desks: Sequence[Desk] = ()
+        self.family = secrets.token_hex(3)
+        self.lease_ms = lease_ms(self.redelivery_timeout, self.renewal_interval)
+        self._blocking: BlockingStore | BlockingScattered | None = None
         self._blocking_docket: blocking.Docket | None = None
-        self._listening = anyio.CancelScope()
-
-    @property
-    def roll(self) -> Roll:
-        if self._roll is None:
-            raise RuntimeError(f"the worker {self.name!r} is not open: use `async with Worker(...)`")
-        return self._roll
 
     @property
     def worker_id(self) -> str:
-        """Which incarnation of this worker is on the roll; empty before it first runs."""
-        return self._roll.worker_id if self._roll is not None else ""
+        """Which incarnation of this worker is on the roll; empty before it first runs. On the rolls of several
+        partitions there is one each: they are told in one, as `docket.store.ledger.ids_in` reads them."""
+        return in_one([desk.worker_id for desk in self.desks])
+
+    @property
+    def exchange(self) -> Exchange:
+        """That of its only partition, or of the first."""
+        return self.desks[0].exchange
 
     @property
     def concurrency(self) -> int:
@@ -165,9 +164,9 @@ class Worker:
         """Why it claims nothing at the moment, in a sentence; empty if it does."""
         if not self._is_running:
             return "the worker is not running"
-        if self._outage.is_on:
+        if any(desk.outage.is_on for desk in self.desks):
             return "Redis is away"
-        return "the worker is quiet or draining" if self.exchange.quiet else ""
+        return "the worker is quiet or draining" if self.is_quiet else ""
 
     # --- opening and closing ---------------------------------------------------------------------------------------
 
@@ -175,26 +174,16 @@ class Worker:
         if self._opened is not None:
             raise RuntimeError(f"the worker {self.name!r} is open already: it cannot be entered twice")
         async with AsyncExitStack() as stack:
-            self._store = AsyncStore(
-                self.docket.store.address,
-                connections=2,
-                traced=self.settings.enable_internal_instrumentation,
-            )
-            stack.push_async_callback(self._store.close)
             stack.callback(self.threads.close)
             stack.callback(self._close_blocking)
             self._loop = asyncio.get_running_loop()
-            self._lease_ms = lease_ms(self.redelivery_timeout, self._renewal_interval)
-            self._roll = Roll(
-                self._store,
-                self.docket.keys,
-                self.registry,
-                self.name,
-                self.settings,
-                self._lease_ms,
-                bool(self.limits_of_every_task),
-            )
             self.drain = Drain(self)
+            for_each = self.claims.each if isinstance(self.claims, Shares) else [self.claims]
+            self.desks = [
+                Desk(self, partition, claims) for partition, claims in zip(self.serves, for_each, strict=True)
+            ]
+            for desk in self.desks:
+                stack.push_async_callback(desk.store.close)
             self._assemble()
             self._opened = stack.pop_all()
         return self
@@ -217,32 +206,14 @@ class Worker:
         self.drain.begin()
         self.quiet = Quiet(self)
         self.shared = SharedValues()
-        self._schedule = Schedule(self.settings.scheduling_resolution.total_seconds())
-        longest_pause = self.settings.reconnection_delay.total_seconds()
-        self._outage = Outage(longest_pause, lambda: telemetry.count("REDIS_DISRUPTIONS", self))
-        self.exchange = Exchange(
-            self._store,
-            self.docket.keys,
-            self,
-            self.claims,
-            self._schedule,
-            self._outage,
-            batch=self.settings.message_batch,
-            free_threads=self._free_threads,
-            quarantine=self.surroundings.quarantine,
-            suspects=self.surroundings.suspects,
-            standing_down=lambda: self.surroundings.board.standing_down,
-            crew_size=self.surroundings.crew,
-        )
-        self._reading = anyio.CancelScope()
-        self._reader = IdleReader(self._store, self.docket.keys, self.exchange, self._outage)
-        self.exchange.free_the_slot_of_the_reader = lambda: self._group.start_soon(self._reader.unblock)
+        for desk in self.desks:
+            desk.assemble()
 
     @property
-    def _renewal_interval(self) -> timedelta:
+    def renewal_interval(self) -> timedelta:
         return min(renewal_interval(self.redelivery_timeout), self.docket.heartbeat_interval)
 
-    def _free_threads(self) -> int:
+    def free_threads(self) -> int:
         """A claim may turn out to be a sync task, and must not wait here while another worker has a thread for it.
         But it may as well be an async one: if no thread is free one is claimed, unless such a one waits already."""
         if not self._has_sync_tasks():
@@ -256,8 +227,9 @@ class Worker:
     def blocking_docket(self) -> blocking.Docket:
         """The skin of the docket that sync tasks are given; it has a few connections of its own."""
         if self._blocking_docket is None:
-            self._blocking = BlockingStore(
+            self._blocking = blocking.connected(
                 self.docket.store.address,
+                self.docket.core,
                 connections=4,
                 traced=self.docket.settings.enable_internal_instrumentation,
             )
@@ -285,26 +257,45 @@ class Worker:
     async def run_until_finished(self) -> None:
         """Returns when nothing waits, is parked or runs any more, here or on any other worker."""
         async with self._running():
-            self.exchange.census_wanted = True
+            seen: Sequence[object] = ()
+            for desk in self.desks:
+                desk.exchange.census_wanted = True
             while not self.drain.asked.is_set():
-                self.exchange.found_nothing.clear()
-                self.exchange.wake()
+                for desk in self.desks:
+                    desk.exchange.found_nothing.clear()
+                    desk.exchange.wake()
                 async with self.drain.unless_asked():
-                    await self.exchange.found_nothing.wait()
-                if self.exchange.remaining == 0 and not self.claims and self.exchange.settled:
-                    return
+                    await self._found_nothing()
+                if self._is_idle and all(desk.exchange.remaining == 0 for desk in self.desks):
+                    before, seen = seen, await self._ever_scheduled()
+                    if seen == before or len(self.desks) == 1:
+                        return
+                else:
+                    seen = ()
+
+    async def _ever_scheduled(self) -> Sequence[object]:
+        """Changes with every call that is scheduled. Partitions are looked at one after another, and what ran in one
+        may have added to another behind our back: only if nothing was added during a whole round, it was the end."""
+        if len(self.desks) == 1:
+            return ()
+        return [(await desk.store.ask(Commands((("GET", desk.keys.generations),))))[0] for desk in self.desks]
 
     async def run_until_empty(self) -> None:
         """Returns when this worker's own lanes hold nothing for it: how a quarantine worker runs."""
         async with self._running():
             while not self.drain.asked.is_set():
-                self.exchange.found_nothing.clear()
-                self.exchange.look()
+                for desk in self.desks:
+                    desk.exchange.found_nothing.clear()
+                    desk.exchange.look()
                 async with self.drain.unless_asked():
-                    await self.exchange.found_nothing.wait()
-                    if not self.claims and self.exchange.settled:
+                    await self._found_nothing()
+                    if self._is_idle:
                         return
                     await self.claims.emptied.wait()
+
+    def _ledger(self) -> AnyLedger:
+        ledgers = {desk.partition.number: Ledger(desk.store, desk.keys) for desk in self.desks}
+        return Ledgers(ledgers) if len(ledgers) > 1 else ledgers[self.desks[0].partition.number]
 
     async def run_at_most(self, iterations_by_key: Mapping[str, int]) -> None:
         """Like `run_until_finished`, but each of these keys is run so many times at the most, and then cancelled."""
@@ -322,15 +313,8 @@ class Worker:
             raise RuntimeError(f"the worker {self.name!r} is running already")
         self._is_running = True
         self._assemble()
-        keeper = LeaseKeeper(
-            self._store.address,
-            self.docket.keys,
-            interval=self._renewal_interval,
-            lease=self._lease_ms,
-            vouched=self.surroundings.vouched,
-            lapsed=lambda: self._loop.call_soon_threadsafe(self.exchange.reconnected),
-        )
-        self._keeper = keeper
+        for desk in self.desks:
+            desk.keep_the_lease()
         release = contain(self._loop)
         tokens = (current_docket.set(self.docket), current_worker.set(self))
         try:
@@ -339,168 +323,99 @@ class Worker:
                 return
             async with anyio.create_task_group() as self._group:
                 self.quiet.begin()
-                exchanging = asyncio.Event()
-                self._group.start_soon(self._exchange_until_over, exchanging)
-                if not self.surroundings.quarantine:
-                    self._group.start_soon(self._read_when_idle)
+                for desk in self.desks:
+                    desk.run(self._group)
                 self._group.start_soon(Heartbeat(self).run)
                 self._group.start_soon(self.quiet.run)
-                self._group.start_soon(
-                    Housekeeping(
-                        self._store,
-                        self.docket.keys,
-                        redelivery_timeout=self.redelivery_timeout,
-                        max_crashes=self.settings.max_crashes,
-                        vouched=self.surroundings.vouched,
-                    ).run
-                )
                 if self.settings.schedule_automatic_tasks and not self.surroundings.quarantine:
                     self._group.start_soon(AutomaticTasks(self.docket, self.registry).run)
                 if metering() and not self.surroundings.vouched():
-                    self._group.start_soon(telemetry.Depths(self, Ledger(self._store, self.docket.keys)).run)
-                self._listen()
+                    self._group.start_soon(telemetry.Depths(self, self._ledger()).run)
+                for desk in self.desks:
+                    desk.listen()
                 self.surroundings.board.phase(self.quiet.phase)
                 try:
                     yield
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await self._leave(exchanging)
+                        await self._leave()
                     self._group.cancel_scope.cancel()
         finally:
             self._is_running = False
             release()
-            await self._reader.close()
-            keeper.close()
+            for desk in self.desks:
+                await desk.close()
             await self.shared.close()
             current_docket.reset(tokens[0])
             current_worker.reset(tokens[1])
 
-    async def _read_when_idle(self) -> None:
-        with self._reading:
-            await self._reader.run()
-
-    async def _exchange_until_over(self, over: asyncio.Event) -> None:
-        try:
-            await self.exchange.run()
-        finally:
-            over.set()
-
-    async def _leave(self, exchanged: asyncio.Event) -> None:
+    async def _leave(self) -> None:
         await self.drain.run()
-        self._reading.cancel()
-        self.exchange.finish()
         with anyio.move_on_after(None if self.settings.drain_timeout is None else 2.0):
-            await exchanged.wait()
+            async with anyio.create_task_group() as leaving:
+                for desk in self.desks:
+                    leaving.start_soon(desk.leave)
         self.surroundings.board.phase("left")
         if not self.drain.left_in_threads:
-            await self.retire()
+            await self._retire()
             self.surroundings.board.enlisted("")
 
     async def _joined(self) -> bool:
-        """On the roll for the first time. Cancelled half-way, it may be there already, and must not stay."""
-        try:
-            return await self._enlist(first=True)
-        except BaseException:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(1.0):
-                await self.retire()
-            raise
-
-    async def _enlist(self, *, first: bool = False) -> bool:
-        """The worker is on the roll under a fresh id, and work that only lacked its tasks is back in line.
-
-        Waits for Redis; False if a drain was asked for meanwhile. A password that is refused at the very start is a
-        mistake (AuthenticationFailed); later it may be one that is being changed.
-        """
-        self.roll.be_new()
-        self._reader.worker_id = self.worker_id
-        while True:
-            try:
-                await self.roll.enlist()
-                self._outage.over()
-                break
-            except (RedisError, OSError) as error:
-                ours = translated(error, self._store.address.url)
-                if first and isinstance(ours, AuthenticationFailed):
-                    raise ours from error
-                async with self.drain.unless_asked():
-                    await self._outage.wait(error)
-                if self.drain.asked.is_set():
-                    return False
-        self.surroundings.board.enlisted(self.worker_id)
-        self._keeper.keep(self.worker_id)
+        """On the rolls of all its partitions. False: it was told to leave before they were all there."""
+        if not await self.desks[0].insist(self._agree, first=True):
+            return False
+        joined: list[Desk] = []
+        for desk in self.desks:
+            if not await desk.join():
+                await self._retire(joined)
+                return False
+            joined.append(desk)
         return True
 
-    def _listen(self) -> None:
-        self._listening.cancel()
-        self._listening = anyio.CancelScope()
-        signals = Signals(
-            self.docket.store.listener,
-            self._store,
-            self.docket.keys,
-            self.claims,
-            self.exchange,
-            self._schedule,
-        )
-        self._group.start_soon(self._hear, signals, self._listening, self.worker_id)
+    async def _agree(self) -> None:
+        """PartitionsDiffer if the ledger is split otherwise than this docket."""
+        store = self.docket.store
+        if isinstance(store, AsyncScattered):
+            await store.agree()
+        else:
+            await self.desks[0].store.perform(self.docket.core.partitions.agree())
 
-    async def _hear(self, signals: Signals, scope: anyio.CancelScope, worker_id: str) -> None:
-        with scope:
-            await signals.run(worker_id)
+    async def _retire(self, desks: Sequence[Desk] | None = None) -> None:
+        for desk in self.desks if desks is None else desks:
+            await desk.retire()
 
-    async def retire(self) -> None:
-        """What was still delivered to this worker goes back, and its name leaves the roll."""
-        await self.roll.leave()
+    def enlisted(self) -> None:
+        """One of its places on a roll is new."""
+        self.surroundings.board.enlisted(self.worker_id)
 
-    # --- what the exchange asks ------------------------------------------------------------------------------------
+    # --- all desks at once -----------------------------------------------------------------------------------------
 
-    def begin(self, claimed: Claimed) -> None:
-        self.flights.begin(claimed)
+    @property
+    def is_quiet(self) -> bool:
+        return self.exchange.quiet
 
-    def return_unbegun(self, claimed: Claimed) -> None:
-        self.flights.settle(claimed, outcomes.RETURNED)
+    def be_quiet(self) -> None:
+        for desk in self.desks:
+            desk.exchange.be_quiet()
 
-    async def heed(self, version: bytes | None) -> None:
-        """What is begun from now on is judged by this version of the strikes; None: by those that are in effect now."""
-        if version is None or version != self.docket.core.strikes.rules.version:
-            await self._store.perform(strikes.load(self.docket.keys, self.docket.core.strikes))
+    def resume(self) -> None:
+        for desk in self.desks:
+            desk.exchange.resume()
 
-    async def lapse(self) -> None:
-        """Struck off the roll: what is still running here is fenced; the worker goes on under another id."""
-        _LOG.warning(
-            "the lease of this worker (%s) lapsed: what it was running has been given to others, and its outcomes will "
-            "be discarded",
-            message.name_of(self.worker_id),
-        )
-        await self._stop_what_others_run()
-        struck_off = self.worker_id
-        await self._enlist()
-        # It must read under the new id; what it was given under the old one meanwhile goes back at once.
-        await self._reader.close()
-        await self.roll.leave(struck_off)
-        self._listen()
-
-    async def _stop_what_others_run(self) -> None:
-        """Its outcome is refused in any case, and somebody may count on it that only so many run at once. What has no
-        record any more is nobody's, and may as well come to its end."""
-        flights = list(self.claims)
-        if not flights:
-            return
-        entries = await self._store.ask(
-            Commands([("HGET", self.docket.keys.runs(flight.claimed.key), "entry") for flight in flights])
-        )
-        for flight, entry in zip(flights, entries, strict=True):
-            if entry is not None and entry.decode() != flight.claimed.entry:
-                self.claims.stop(flight.claimed.entry)
-
-    def judged(self, entry: str, verdict: int) -> None:
-        self.gate.judged(entry, verdict)
-
-    def superseded(self) -> None:
-        telemetry.count("TASKS_SUPERSEDED", self)
-
-    def settled(self, key: str) -> None:
-        if self.flights.quota.is_used_up(key):
-            self._group.start_soon(self.flights.settled, key)
+    def look(self) -> None:
+        """There may be something to claim, though nothing has been settled."""
+        for desk in self.desks:
+            desk.exchange.look()
 
     async def unblock(self) -> None:
-        await self._reader.unblock()
+        async with anyio.create_task_group() as group:
+            for desk in self.desks:
+                group.start_soon(desk.reader.unblock)
+
+    async def _found_nothing(self) -> None:
+        for desk in self.desks:
+            await desk.exchange.found_nothing.wait()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self.claims and all(desk.exchange.settled for desk in self.desks)

@@ -28,7 +28,7 @@ READY = frozenset({"working", "quiet", "parked"})
 _WORD = struct.Struct("@q")
 _INSTANT = struct.Struct("@d")
 _COUNTERS = struct.Struct("@qqqq")
-_IDENTITY = struct.Struct("@H200s")
+_IDENTITY = struct.Struct("@H700s")
 # state, in a thread, started at, entry, key, task; a longer key or task is cut by struct itself.
 _CELL = struct.Struct("@BB6xd48s80s56s")
 # Behind each cell: deadline (0: none), allowed, verb, operand.
@@ -50,8 +50,8 @@ _PID, _FORKED_AT, _DRAIN_AT, _QUIET, _STOOD_DOWN_AT, _OVERDUE, _EVACUATING, _ASS
 _VOUCHED_AT, _VOUCHED_PID = 64, 72
 # Apart from the parent's and the steward's fields, so that no cache line has two writers.
 _PHASE, _ENLISTED, _TICKED_AT, _TOTALS, _WORKER_ID = 128, 129, 136, 144, 176
-_LAG, _ABANDONED, _PAUSE, _CELLS = 384, 392, 400, 448
-_ENTRY_BYTES, _ID_BYTES = 48, 200
+_LAG, _ABANDONED, _PAUSE, _CELLS = 880, 888, 896, 960
+_ENTRY_BYTES, _ID_BYTES = 48, 700
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def layout(settings: SupervisorSettings) -> str:
         ],
         [
             settings.docket.name,
+            settings.docket.partitions,
+            settings.worker.serve_partitions,
             settings.seats,
             settings.processes,
             settings.most,

@@ -10,7 +10,7 @@ import typer
 
 from docket import logs
 from docket.durations import describe, parse
-from docket.settings import DocketSettings
+from docket.settings import DocketSettings, partitions_in
 from docket_runtime.settings import WorkerSettings
 from docket_supervisor import commands, credentials, options
 from docket_supervisor.check import check
@@ -53,6 +53,8 @@ def supervise(
     tasks: options.Tasks = None,
     docket: options.Docket = DocketSettings.name,
     url: options.URL = None,
+    partitions: options.Partitions = DocketSettings.partitions,
+    serve_partitions: options.ServePartitions = None,
     redelivery_timeout: options.RedeliveryTimeout = _shown(WorkerSettings.redelivery_timeout),
     drain_timeout: options.DrainTimeout = _shown(WorkerSettings.drain_timeout),
     boot_timeout: options.BootTimeout = _shown(SupervisorSettings.boot_timeout),
@@ -165,6 +167,7 @@ def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
             name=given["docket"],
             url=given["url"] or credentials.url(),
             signing_keys=credentials.signing_keys(),
+            partitions=given["partitions"],
         ),
         worker=WorkerSettings(
             concurrency=given["concurrency"],
@@ -174,6 +177,9 @@ def _settings(given: Mapping[str, Any]) -> SupervisorSettings:
             max_crashes=given["max_crashes"],
             tasks=_references(given["tasks"]),
             result_storage=given["result_storage"],
+            serve_partitions=None
+            if given["serve_partitions"] is None
+            else partitions_in(given["serve_partitions"]),
         ),
         **numbers(given["processes"], given["min_processes"], given["max_processes"]),
         min_ready=given["min_ready"],

@@ -89,6 +89,23 @@ URL = Annotated[
         show_default=f"systemd's credential docket-url, else {DocketSettings.url}",
     ),
 ]
+Partitions = Annotated[
+    int,
+    _option(
+        "DOCKET_PARTITIONS",
+        "Into how many partitions the docket is split; the same for all its clients and workers.",
+        metavar="N",
+    ),
+]
+ServePartitions = Annotated[
+    str | None,
+    _option(
+        "DOCKET_SERVE_PARTITIONS",
+        "The partitions that these workers serve, such as 0,2.",
+        metavar="N,…",
+        show_default="all",
+    ),
+]
 RedeliveryTimeout = Annotated[
     str,
     _option(

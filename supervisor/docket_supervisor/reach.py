@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from docket.store.ledger import open_ledger
+from docket.store.ledgers import open_ledger
 from docket_supervisor.settings import SupervisorSettings
 from docket_supervisor.steward import AWAY
 
@@ -17,7 +17,7 @@ def reach(settings: SupervisorSettings) -> str:
 async def _reach(settings: SupervisorSettings) -> str:
     try:
         with anyio.fail_after(settings.redis_patience.total_seconds()):
-            async with open_ledger(settings.docket) as ledger:
+            async with open_ledger(settings.docket, settings.worker.serve_partitions) as ledger:
                 await ledger.ping()
     except TimeoutError:
         return "no answer"

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from docket.settings import DocketSettings
-from docket.store.ledger import Ledger, Verdict
+from docket.store.ledger import Verdict
+from docket.store.ledgers import AnyLedger
 from docket_supervisor.board import Seat
 from docket_supervisor.messages import HandOver
 
@@ -17,7 +18,7 @@ INTERVAL = 0.25
 """Seconds between two looks for workers that are stuck."""
 
 
-async def settle_late(ledger: Ledger, docket: DocketSettings, order: HandOver) -> None:
+async def settle_late(ledger: AnyLedger, docket: DocketSettings, order: HandOver) -> None:
     """What was over its time limit fails by it, or is tried again, now that it has certainly ended."""
     if order.late:
         await ledger.settle(order.worker_id, [_verdict(docket, *late) for late in order.late])

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from docket.durations import describe
 from docket.logs import LogFormat, LogLevel, checked_format, checked_level, default_format
-from docket.settings import DocketSettings
+from docket.settings import DocketSettings, refuse_strangers
 from docket_runtime.settings import WorkerSettings
 from docket_supervisor.limits import Limits
 from docket_supervisor.sizes import processors
@@ -75,6 +75,7 @@ class SupervisorSettings:
         if self.processes < 1:
             raise ValueError(f"expected --processes to be at least 1, got {self.processes}")
         self._check_bounds()
+        refuse_strangers(self.worker.serve_partitions, self.docket.partitions)
         if self.max_restarts < 0:
             raise ValueError(f"expected --max-restarts to be zero or more, got {self.max_restarts}")
         for name in ("hang_timeout", "slow_after"):
@@ -158,7 +159,7 @@ class SupervisorSettings:
 
 def in_options(error: ValueError) -> str:
     """The sentence of a settings class, which names fields, in the words of a command line."""
-    known = {entry.name for entry in (*fields(WorkerSettings), *fields(SupervisorSettings))}
+    known = {entry.name for entry in (*fields(WorkerSettings), *fields(SupervisorSettings))} | {"partitions"}
     expected, space, rest = str(error).partition(" ")
     name, _, more = rest.partition(" ")
     return f"{expected}{space}{option(name)} {more}" if name in known else str(error)

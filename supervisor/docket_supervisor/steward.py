@@ -15,7 +15,8 @@ from docket import clock
 from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed
 from docket.store.connect import check
 from docket.store.ledger import HandedOver as Outcome
-from docket.store.ledger import Ledger, open_ledger, renewal_interval
+from docket.store.ledger import renewal_interval
+from docket.store.ledgers import AnyLedger, open_ledger
 from docket.store.refusals import Forbidden, ForeignKey
 from docket_supervisor import salvage, titles
 from docket_supervisor.answering import Door
@@ -97,7 +98,7 @@ class Steward:
         self._reachable: bool | None = None
         self._pause = FIRST_PAUSE
         self._refusals: set[str] = set()
-        self._ledger: Ledger | None = None
+        self._ledger: AnyLedger | None = None
         self._bulletin = inherited.board.bulletin
         self._pinged_at = 0.0
         self._stirring = Stirring(self._seats)
@@ -136,14 +137,14 @@ class Steward:
         return min(3.0, max(0.1, self._worker.redelivery_timeout.total_seconds() / 4))
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> AnyLedger:
         if self._ledger is None:
             raise RuntimeError("the ledger is not open yet")
         return self._ledger
 
     async def _open(self, stack: AsyncExitStack) -> None:
-        async def opened() -> Ledger:
-            ledger = await stack.enter_async_context(open_ledger(self._docket))
+        async def opened() -> AnyLedger:
+            ledger = await stack.enter_async_context(open_ledger(self._docket, self._worker.serve_partitions))
             await ledger.ping()
             return ledger
 

@@ -28,7 +28,7 @@ LIBRARIES = (
     "anyio.from_thread",
     "anyio.to_thread",
     "cloudpickle",
-    "docket.store.ledger",
+    "docket.store.ledgers",
     "docket_runtime.surroundings",
     "email.parser",
     "encodings.ascii",

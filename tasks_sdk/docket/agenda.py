@@ -11,8 +11,7 @@ from docket import clock, scheduling
 from docket.core import Core
 from docket.execution import TaskCall
 from docket.registry import Registry, TaskFunction
-from docket.store.keys import Keys
-from docket.store.requests import Operation, read
+from docket.store.requests import Operation
 
 if TYPE_CHECKING:
     from docket import sync
@@ -113,7 +112,7 @@ class Agenda:
             calls.append(
                 scheduling.call_of(core.registry, entry.function, when, entry.key, entry.args, entry.kwargs)
             )
-        stranger = yield from _first_stranger(core.keys, calls)
+        stranger = yield from _first_stranger(core, calls)
         executions = yield from core.schedule(calls[:stranger])
         if stranger is not None:
             name = calls[stranger].function_name
@@ -144,11 +143,10 @@ def _spread(count: int, over: timedelta, start: datetime, jitter: timedelta) -> 
         yield max(start, start + over * share + jitter * random.uniform(-1, 1))
 
 
-def _first_stranger(keys: Keys, calls: list[TaskCall]) -> Operation[int | None]:
+def _first_stranger(core: Core[Any], calls: list[TaskCall]) -> Operation[int | None]:
     """Where the first call stands whose name nobody knows; all names are asked for in one round trip."""
     names = list(dict.fromkeys(call.function_name for call in calls if call.function is None))
     if not names:
         return None
-    advertised = yield from read("SMISMEMBER", keys.known, *names)
-    strangers = {name for name, is_known in zip(names, advertised, strict=True) if not is_known}
+    strangers = set(names) - (yield from core.known_tasks(names))
     return next((i for i, call in enumerate(calls) if call.function_name in strangers), None)

@@ -13,7 +13,7 @@ import anyio.to_thread
 import redis.asyncio
 from redis import CredentialProvider
 
-from docket import limits, scheduling, strikes, telemetry, why
+from docket import scheduling, strikes, telemetry
 from docket.core import Core
 from docket.execution import Execution, TaskCall
 from docket.execution import RunningExecution as RunningExecution
@@ -25,8 +25,9 @@ from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings, SigningKe
 from docket.snapshot import DocketSnapshot as DocketSnapshot
 from docket.snapshot import WorkerInfo as WorkerInfo
 from docket.store.asynchronous import AsyncStore
-from docket.store.connect import OWN_SCHEMES, check, refuse_two_credentials, resolve
+from docket.store.connect import OWN_SCHEMES, Address, check, refuse_two_credentials, resolve
 from docket.store.keys import Keys
+from docket.store.scattered import AsyncScattered, stores_of
 from docket.strikelist import Operator, Restore, Strike, StrikeList
 from docket.why import Why
 
@@ -47,6 +48,8 @@ class Docket:
     signed is ever loaded (None: those of DOCKET_SIGNING_KEYS). `serializer`: `pickle`, or `json`, and then nothing
     pickled is ever loaded (None: what DOCKET_SERIALIZER says). `credential_provider`: redis-py's, asked for user name
     and password at each connection; ValueError if the URL has them too, and without meaning for servers of our own.
+    `partitions`: into how many parts, each a hash slot of its own, the docket is split, in Redis Cluster over as many
+    nodes (docs/redis.md); the same wherever it is opened (PartitionsDiffer), and fixed when it is first used.
     Raises BadURL at once; ConnectionFailed and AuthenticationFailed come from the first call that needs Redis.
     """
 
@@ -62,6 +65,7 @@ class Docket:
         signing_keys: SigningKeys | None = None,
         serializer: str | None = None,
         credential_provider: CredentialProvider | None = None,
+        partitions: int = 1,
     ) -> None:
         self.settings = DocketSettings(
             name,
@@ -72,13 +76,14 @@ class Docket:
             enable_internal_instrumentation,
             signing_keys,
             serializer,
+            partitions,
         )
         refuse_two_credentials(url, credential_provider)
         self._credential_provider = credential_provider
         self.core: Core[Execution] = Core(
             self.settings, partial(Execution, self), result_storage, partial(RunningExecution, self)
         )
-        self._store: AsyncStore | None = None
+        self._store: AsyncStore | AsyncScattered | None = None
 
     @classmethod
     def from_settings(cls, settings: DocketSettings, **more: Any) -> Self:
@@ -92,6 +97,7 @@ class Docket:
             enable_internal_instrumentation=settings.enable_internal_instrumentation,
             signing_keys=settings.keys,
             serializer=settings.serializer,
+            partitions=settings.partitions,
             **more,
         )
 
@@ -102,7 +108,7 @@ class Docket:
             address = await anyio.to_thread.run_sync(resolve, self.url, self.name)
         else:
             address = resolve(self.url, self.name, self._credential_provider)
-        store = AsyncStore(address, traced=self.settings.enable_internal_instrumentation)
+        store = self._connected(address)
         if self.core.storage is not None:
             try:
                 await self.core.storage.setup()
@@ -121,7 +127,15 @@ class Docket:
         store, self._store = self.store, None
         await self._close(store)
 
-    async def _close(self, store: AsyncStore) -> None:
+    def _connected(self, address: Address) -> AsyncStore | AsyncScattered:
+        make = partial(AsyncStore, traced=self.settings.enable_internal_instrumentation)
+        store, partitions = make(address), self.core.partitions
+        if not partitions.split:
+            return store
+        stores = stores_of(store, [part.keys for part in partitions.parts], address, make)
+        return AsyncScattered(store, stores, partitions.agree)
+
+    async def _close(self, store: AsyncStore | AsyncScattered) -> None:
         await store.close()
         if store.address.server is not None:
             await anyio.to_thread.run_sync(store.address.server.release)
@@ -157,7 +171,7 @@ class Docket:
         return self.settings.missed_heartbeats
 
     @property
-    def store(self) -> AsyncStore:
+    def store(self) -> AsyncStore | AsyncScattered:
         if self._store is None:
             raise RuntimeError(f"the docket {self.name!r} is not open: use `async with Docket(...)`")
         return self._store
@@ -305,7 +319,7 @@ class Docket:
         """Nothing of this key runs any more, or will. What runs is stopped: an async task by its cancellation, a sync
         one by its flag. The key can be used again at once; its next run begins when the old body has ended."""
         with self.core.span("cancel", key=key):
-            was = await self.store.perform(scheduling.cancel(self.keys, key))
+            was = await self.store.perform(self.core.cancel(key))
         telemetry.count_cancelled(self.name, was)
 
     async def get_execution(self, key: str) -> Execution | None:
@@ -314,25 +328,25 @@ class Docket:
 
     async def limits(self) -> list[LimitInfo]:
         """The limits that somebody holds a permit of or waits for."""
-        return await self.store.perform(limits.limits(self.keys))
+        return await self.store.perform(self.core.limits())
 
     async def set_limit(self, name: str, most: int) -> int | None:
         """The concurrency limit of this name, or all that have it in common, admits so many from now on, whatever the
         code says; 0 pauses it. What runs goes on. Returns what was set before; ValueError for less than nothing."""
-        return await self.store.perform(limits.set_maximum(self.keys, name, most))
+        return await self.store.perform(self.core.set_limit(name, most))
 
     async def reset_limit(self, name: str) -> int | None:
         """It admits what the code says. Returns what was set before."""
-        return await self.store.perform(limits.set_maximum(self.keys, name, None))
+        return await self.store.perform(self.core.set_limit(name, None))
 
     async def why(self, key: str) -> Why:
         """Why this execution is not running, in sentences."""
-        return await self.store.perform(why.why(self.keys, key, self.core.strikes))
+        return await self.store.perform(self.core.why(key))
 
     async def clear(self) -> int:
         """Everything that waits is cancelled; what runs goes on. Returns how many."""
         with self.core.span("clear"):
-            return await self.store.perform(scheduling.clear(self.keys))
+            return await self.store.perform(self.core.clear())
 
     async def snapshot(self, *, limit: int | None = None) -> DocketSnapshot[Execution]:
         """Everything waiting, running or set aside, whether or not its task is registered here. `limit`: of what waits,
@@ -352,11 +366,11 @@ class Docket:
 
     async def retry_dead(self, key: str) -> bool:
         """The dead letter is queued again with a clean record. False if there is none of this key."""
-        return await self.store.perform(scheduling.retry_dead(self.keys, key))
+        return await self.store.perform(scheduling.retry_dead(self.core.keys_of(key), key))
 
     async def purge_dead(self, keys: Sequence[str] | None = None) -> int:
         """These dead letters, or all, are forgotten. Returns how many."""
-        return await self.store.perform(scheduling.purge_dead(self.keys, keys))
+        return await self.store.perform(self.core.purge_dead(keys))
 
     @property
     def strike_list(self) -> StrikeList:
@@ -384,7 +398,7 @@ class Docket:
         name = strikes.function_name(function)
         rule = Strike(name, parameter, operator, value, hold)
         with self.core.span("strike", strike=rule):
-            await self.store.perform(strikes.strike(self.keys, self.core.strikes, rule))
+            await self.store.perform(self.core.strike(rule))
 
     async def restore(
         self,
@@ -398,12 +412,12 @@ class Docket:
         """
         instruction = Restore(strikes.function_name(function), parameter, operator, value)
         with self.core.span("restore", strike=instruction):
-            return await self.store.perform(strikes.restore(self.keys, self.core.strikes, instruction))
+            return await self.store.perform(self.core.restore(instruction))
 
     async def wait_for_strikes_loaded(self) -> None:
         """`strike_list` is as the ledger has it now. Only who looks at it needs this: whatever is added is judged by
         the rules in effect without it."""
-        await self.store.perform(strikes.load(self.keys, self.core.strikes))
+        await self.store.perform(self.core.load_strikes())
 
     @asynccontextmanager
     async def redis(self) -> AsyncGenerator[redis.asyncio.Redis]:

@@ -25,6 +25,13 @@ class AuthenticationFailed(DocketError, ConnectionError):
     """Redis answered and refused the user name or the password; nothing was done."""
 
 
+class PartitionsDiffer(DocketError, ValueError):
+    """The docket is split into another number of partitions than it was opened with; nothing was done.
+
+    Keys would be looked for in other partitions than they lie in, so that the same key could be scheduled twice.
+    """
+
+
 class ExecutionCancelled(DocketError):
     """The execution was cancelled (or struck), so its result will never come."""
 

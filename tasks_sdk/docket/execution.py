@@ -232,7 +232,9 @@ class Execution(ExecutionView):
 
     async def sync(self) -> None:
         """State, timestamps, worker, error and progress are as Redis has them now."""
-        self.learn_all(await self.docket.store.perform(results.read_all(self.docket.keys, self.key)))
+        self.learn_all(
+            await self.docket.store.perform(results.read_all(self.docket.core.keys_of(self.key), self.key))
+        )
 
     def subscribe(self, *, ready: asyncio.Event | None = None) -> AsyncGenerator[ExecutionEvent]:
         """Its state as it is, its progress as it is, then every change, none lost and none twice, until it has ended.
@@ -242,7 +244,7 @@ class Execution(ExecutionView):
         for; then it tells what has changed meanwhile. `ready` is set when no event can be missed any more.
         Raises ResultUnavailable if there is nothing to follow: expired, never existed, or `execution_ttl=0`.
         """
-        return self.docket.store.stream(events.follow(self.docket.keys, self.key, ready))
+        return self.docket.store.stream(events.follow(self.docket.core.keys_of(self.key), self.key, ready))
 
     async def get_result(self, *, timeout: timedelta | None = None, deadline: datetime | None = None) -> Any:
         """What the task returned, once it has ended; what it raised is raised here, with the remote traceback as cause.
@@ -254,7 +256,7 @@ class Execution(ExecutionView):
         limit = results.limit(timeout, deadline)
         results.refuse_if_struck(self.disposition is Disposition.STRUCK, self.key, self.error)
         ended = await self.docket.store.perform(
-            results.wait(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
+            results.wait(self.docket.core.keys_of(self.key), self.key, limit, kept=self.docket.execution_ttl)
         )
         stored = ended.stored
         if ended.elsewhere is not None:

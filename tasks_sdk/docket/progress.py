@@ -12,6 +12,7 @@ from typing import Any
 from docket.message import number_in
 from docket.payload import encodable
 from docket.store import scripts
+from docket.store.keys import Keys
 from docket.store.requests import Commands, Operation
 
 FIELDS = ("current", "total", "message", "updated_at")
@@ -108,14 +109,18 @@ class ProgressView:
             return
         # Not of the `random` module: tasks may seed it, and two reports of one number would count once.
         request = os.urandom(6).hex()
-        reply = yield scripts.progress(self._docket.keys, self._key, self._entry or "", verb, value, request)
+        reply = yield scripts.progress(self._keys, self._key, self._entry or "", verb, value, request)
         if reply is not None:
             self.learn(reply)
         elif self._entry is not None:
             self._refused = True  # for good: a delivery never comes back
 
+    @property
+    def _keys(self) -> Keys:
+        return self._docket.core.keys_of(self._key)
+
     def _read(self) -> Operation[None]:
-        replies = yield Commands((("HMGET", self._docket.keys.progress(self._key), *FIELDS),))
+        replies = yield Commands((("HMGET", self._keys.progress(self._key), *FIELDS),))
         self.learn(replies[0])
 
 

@@ -145,8 +145,10 @@ def _positions(signature: inspect.Signature) -> range:
 class Registry:
     """Name → task. Registering a name again replaces it."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuse: Callable[[Task], None] | None = None) -> None:
+        """`refuse`: raises if a task may not be registered."""
         self._tasks: dict[str, Task] = {}
+        self._refuse = refuse
         self.has_sync_tasks = False
 
     def register(self, function: TaskFunction, names: Iterable[str] | None = None) -> Task:
@@ -159,6 +161,8 @@ class Registry:
         for name in names or [name_of(function)]:
             known = self._tasks.get(name)
             plans.append(known if known is not None and known.function is function else plan(function, name))
+            if self._refuse is not None:
+                self._refuse(plans[-1])
         for each in plans:
             self._tasks[each.name] = each
             self.has_sync_tasks = self.has_sync_tasks or not each.is_async

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 DEFAULT_NAME = "docket"
 DEFAULT_URL = "redis://localhost:6379/0"
 SERIALIZERS = ("pickle", "json")
+MOST_PARTITIONS = 64
+"""A worker that serves them all has a few connections for each."""
 
 SIGNING_KEYS_VARIABLE = "DOCKET_SIGNING_KEYS"
 SERIALIZER_VARIABLE = "DOCKET_SERIALIZER"
 
 SigningKeys = Iterable[str | bytes] | str | bytes
 """Text is what the variable holds: several keys are separated by commas."""
+
+
+def partitions_in(text: str) -> tuple[int, ...]:
+    """The numbers in `0,2`. ValueError if it is nothing like that."""
+    try:
+        return tuple(int(each) for each in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected numbers of partitions, separated by commas, got {text!r}") from None
+
+
+def refuse_strangers(served: Sequence[int] | None, partitions: int) -> None:
+    """ValueError if a docket with so many partitions has not all that are to be served."""
+    if served is None:
+        return
+    if not served or not all(0 <= number < partitions for number in served):
+        said = ", ".join(map(str, served)) or "none"
+        raise ValueError(
+            f"expected the partitions to serve to be among 0 to {partitions - 1}, since the docket has {partitions}, "
+            f"got {said}"
+        )
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,7 @@ class DocketSettings:
     enable_internal_instrumentation: bool = False
     signing_keys: SigningKeys | None = field(default=None, repr=False)
     serializer: str | None = None
+    partitions: int = 1
 
     def __post_init__(self) -> None:
         keys = os.environ.get(SIGNING_KEYS_VARIABLE, "") if self.signing_keys is None else self.signing_keys
@@ -52,12 +75,20 @@ class DocketSettings:
             raise ValueError(f"expected missed_heartbeats to be at least 1, got {self.missed_heartbeats}")
         if self.execution_ttl < timedelta(0):
             raise ValueError(f"expected execution_ttl to be zero or more, got {self.execution_ttl}")
+        if not 1 <= self.partitions <= MOST_PARTITIONS:
+            raise ValueError(
+                f"expected partitions to be between 1 and {MOST_PARTITIONS}, got {self.partitions}"
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> DocketSettings:
-        """`DOCKET_NAME` and `DOCKET_URL`, or the defaults."""
+        """`DOCKET_NAME`, `DOCKET_URL` and `DOCKET_PARTITIONS`, or the defaults."""
         values = os.environ if environment is None else environment
-        return cls(name=values.get("DOCKET_NAME", DEFAULT_NAME), url=values.get("DOCKET_URL", DEFAULT_URL))
+        return cls(
+            name=values.get("DOCKET_NAME", DEFAULT_NAME),
+            url=values.get("DOCKET_URL", DEFAULT_URL),
+            partitions=int(values.get("DOCKET_PARTITIONS") or 1),
+        )
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +13,7 @@ from docket.execution import ExecutionView
 from docket.message import FIELDS, Record, name_of, parse_record
 from docket.states import ExecutionState
 from docket.store.keys import Keys
+from docket.store.ledger import family_of
 from docket.store.requests import Commands, Operation
 
 PAGE = 500
@@ -31,6 +32,8 @@ class WorkerInfo:
     process: str = ""
     concurrency: int = 0
     worker_id: str = ""
+    partitions: frozenset[int] = frozenset()
+    """Those that it serves, of a docket that is split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,23 @@ def _all_of(zset: str) -> Operation[list[str]]:
 def _page_of(zset: str, start: int) -> Operation[list[str]]:
     page: list[bytes] = (yield Commands((("ZRANGE", zset, start, start + PAGE - 1),)))[0]
     return [key.decode(errors="surrogateescape") for key in page]
+
+
+def joined(pages: Sequence[Sequence[WorkerInfo]]) -> list[WorkerInfo]:
+    """The workers on the rolls of all partitions, each once, with what its ids on them have in common."""
+    found: dict[str, WorkerInfo] = {}
+    for number, page in enumerate(pages):
+        for each in page:
+            family = family_of(each.worker_id)
+            known = found.get(family, each)
+            found[family] = replace(
+                known,
+                worker_id=family,
+                last_seen=max(known.last_seen, each.last_seen),
+                tasks=known.tasks | each.tasks,
+                partitions=known.partitions | {number},
+            )
+    return list(found.values())
 
 
 def workers(keys: Keys) -> Operation[list[WorkerInfo]]:

@@ -181,6 +181,8 @@ class StrikeList:
         """`door`: what the values of rules come through."""
         self.door = door or payload.Door("")
         self.rules = Rules()
+        self.is_counted = True
+        """Of the partitions of a docket one counts for all."""
         self.counted = 0
         """How many of them the metrics know of."""
         self._warned: set[tuple[str, str]] = set()

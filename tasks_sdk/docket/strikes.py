@@ -13,9 +13,10 @@ from typing import Any
 
 from docket import payload, telemetry
 from docket.errors import CannotLoad, CannotStore, Untrusted
+from docket.partitions import differ
 from docket.registry import TaskFunction, name_of
 from docket.store import scripts
-from docket.store.keys import Keys
+from docket.store.keys import Keys, name_behind
 from docket.store.requests import Operation
 from docket.strikelist import Restore, Strike, StrikeInstruction, StrikeList, Unreadable
 
@@ -35,10 +36,20 @@ def function_name(function: TaskFunction | str | None) -> str | None:
 def load(keys: Keys, strikes: StrikeList) -> Operation[None]:
     """The rules are known as they stand in the ledger."""
     version, entries = yield scripts.strikes(keys)
+    _refuse_if_split(keys, entries)
     known = (_strike_of(entry, fields, strikes.door) for entry, fields in entries)
     strikes.load([each for each in known if each is not None], version)
-    if telemetry.metering():
-        strikes.counted = telemetry.count_strikes(keys.prefix, len(strikes.rules.strikes), strikes.counted)
+    if strikes.is_counted and telemetry.metering():
+        docket = name_behind(keys.prefix)
+        strikes.counted = telemetry.count_strikes(docket, len(strikes.rules.strikes), strikes.counted)
+
+
+def _refuse_if_split(keys: Keys, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> None:
+    """Whoever takes a split docket for an undivided one reads its rules before anything that it asks for is done, and
+    finds none but that it is split (`store/lua/split.lua`)."""
+    for _, fields in entries:
+        if len(fields) == 2 and fields[0] == b"partitions" and fields[1].isdigit():
+            raise differ(name_behind(keys.prefix), int(fields[1]), 1)
 
 
 def strike(keys: Keys, strikes: StrikeList, rule: Strike) -> Operation[None]:

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 import redis
 from redis import CredentialProvider
 
-from docket import events, limits, results, scheduling, strikes, telemetry, why
+from docket import events, results, scheduling, strikes, telemetry
 from docket.core import Core
 from docket.events import ExecutionEvent
 from docket.execution import Disposition, ExecutionView, TaskCall
@@ -28,8 +28,9 @@ from docket.resultstorage import AsyncKeyValue
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings, SigningKeys
 from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store.blocking import BlockingStore
-from docket.store.connect import refuse_two_credentials, resolve
+from docket.store.connect import Address, refuse_two_credentials, resolve
 from docket.store.keys import Keys
+from docket.store.scattered import BlockingScattered, stores_of
 from docket.strikelist import Operator, Restore, Strike, StrikeList
 from docket.why import Why
 
@@ -71,18 +72,20 @@ class Execution(ExecutionView):
 
     def sync(self) -> None:
         """State, timestamps, worker, error and progress are as Redis has them now."""
-        self.learn_all(self.docket.store.perform(results.read_all(self.docket.keys, self.key)))
+        self.learn_all(
+            self.docket.store.perform(results.read_all(self.docket.core.keys_of(self.key), self.key))
+        )
 
     def subscribe(self, *, ready: threading.Event | None = None) -> Generator[ExecutionEvent]:
         """As `docket.Execution.subscribe`, blocking this thread between the events."""
-        return self.docket.store.stream(events.follow(self.docket.keys, self.key, ready))
+        return self.docket.store.stream(events.follow(self.docket.core.keys_of(self.key), self.key, ready))
 
     def get_result(self, *, timeout: timedelta | None = None, deadline: datetime | None = None) -> Any:
         """As `docket.Execution.get_result`, blocking this thread."""
         limit = results.limit(timeout, deadline)
         results.refuse_if_struck(self.disposition is Disposition.STRUCK, self.key, self.error)
         ended = self.docket.store.perform(
-            results.wait(self.docket.keys, self.key, limit, kept=self.docket.execution_ttl)
+            results.wait(self.docket.core.keys_of(self.key), self.key, limit, kept=self.docket.execution_ttl)
         )
         stored = ended.stored
         if ended.elsewhere is not None:
@@ -100,6 +103,16 @@ class RunningExecution(Execution):
     def started(self) -> datetime | None:
         """The same as `started_at`."""
         return self.started_at
+
+
+def connected(address: Address, core: Core[Any], **options: Any) -> BlockingStore | BlockingScattered:
+    """`options`: those of `BlockingStore`, of each."""
+    make = partial(BlockingStore, **options)
+    store, partitions = make(address), core.partitions
+    if not partitions.split:
+        return store
+    stores = stores_of(store, [part.keys for part in partitions.parts], address, make)
+    return BlockingScattered(store, stores, partitions.agree)
 
 
 class Docket:
@@ -121,6 +134,7 @@ class Docket:
         signing_keys: SigningKeys | None = None,
         serializer: str | None = None,
         credential_provider: CredentialProvider | None = None,
+        partitions: int = 1,
     ) -> None:
         self.settings = DocketSettings(
             name,
@@ -131,19 +145,24 @@ class Docket:
             enable_internal_instrumentation,
             signing_keys,
             serializer,
+            partitions,
         )
         refuse_two_credentials(url, credential_provider)
         self._credential_provider = credential_provider
         self.core: Core[Execution] = Core(
             self.settings, partial(Execution, self), result_storage, partial(RunningExecution, self)
         )
-        self._store: BlockingStore | None = None
+        self._store: BlockingStore | BlockingScattered | None = None
         self._resources = ExitStack()
         self._run_on_loop: RunOnLoop | None = None
 
     @classmethod
     def beside(
-        cls, settings: DocketSettings, core: Core[Any], store: BlockingStore, run_on_loop: RunOnLoop
+        cls,
+        settings: DocketSettings,
+        core: Core[Any],
+        store: BlockingStore | BlockingScattered,
+        run_on_loop: RunOnLoop,
     ) -> Self:
         """The blocking skin of a docket that is open already: it shares the tasks and does not own the store.
         `run_on_loop`: carries a coroutine function out on the loop to which the result storage belongs."""
@@ -152,7 +171,7 @@ class Docket:
         docket._credential_provider = None  # asked by the store's connections, which are not its own
         docket.core = Core(settings, partial(Execution, docket), running=partial(RunningExecution, docket))
         docket.core.registry = core.registry
-        docket.core.strikes = core.strikes
+        docket.core.partitions = core.partitions
         docket.core.storage = core.storage
         docket.core.door = core.door
         docket._store = store
@@ -164,8 +183,9 @@ class Docket:
         if self._store is not None:
             raise RuntimeError(f"the docket {self.name!r} is open already: it cannot be entered twice")
         with ExitStack() as opening:
-            store = BlockingStore(
+            store = connected(
                 resolve(self.url, self.name, self._credential_provider),
+                self.core,
                 traced=self.settings.enable_internal_instrumentation,
             )
             if store.address.server is not None:
@@ -225,7 +245,7 @@ class Docket:
         return self.settings.execution_ttl
 
     @property
-    def store(self) -> BlockingStore:
+    def store(self) -> BlockingStore | BlockingScattered:
         if self._store is None:
             raise RuntimeError(f"the docket {self.name!r} is not open: use `with Docket(...)`")
         return self._store
@@ -356,7 +376,7 @@ class Docket:
 
     def cancel(self, key: str) -> None:
         with self.core.span("cancel", key=key):
-            was = self.store.perform(scheduling.cancel(self.keys, key))
+            was = self.store.perform(self.core.cancel(key))
         telemetry.count_cancelled(self.name, was)
 
     def get_execution(self, key: str) -> Execution | None:
@@ -364,24 +384,24 @@ class Docket:
 
     def limits(self) -> list[LimitInfo]:
         """The limits that somebody holds a permit of or waits for."""
-        return self.store.perform(limits.limits(self.keys))
+        return self.store.perform(self.core.limits())
 
     def set_limit(self, name: str, most: int) -> int | None:
         """The concurrency limit of this name, or all that have it in common, admits so many from now on, whatever the
         code says; 0 pauses it. What runs goes on. Returns what was set before; ValueError for less than nothing."""
-        return self.store.perform(limits.set_maximum(self.keys, name, most))
+        return self.store.perform(self.core.set_limit(name, most))
 
     def reset_limit(self, name: str) -> int | None:
         """It admits what the code says. Returns what was set before."""
-        return self.store.perform(limits.set_maximum(self.keys, name, None))
+        return self.store.perform(self.core.set_limit(name, None))
 
     def why(self, key: str) -> Why:
         """Why this execution is not running, in sentences."""
-        return self.store.perform(why.why(self.keys, key, self.core.strikes))
+        return self.store.perform(self.core.why(key))
 
     def clear(self) -> int:
         with self.core.span("clear"):
-            return self.store.perform(scheduling.clear(self.keys))
+            return self.store.perform(self.core.clear())
 
     def snapshot(self, *, limit: int | None = None) -> DocketSnapshot[Execution]:
         return self.store.perform(self.core.snapshot(limit))
@@ -396,10 +416,10 @@ class Docket:
         return self.store.perform(self.core.dead_letters())
 
     def retry_dead(self, key: str) -> bool:
-        return self.store.perform(scheduling.retry_dead(self.keys, key))
+        return self.store.perform(scheduling.retry_dead(self.core.keys_of(key), key))
 
     def purge_dead(self, keys: Sequence[str] | None = None) -> int:
-        return self.store.perform(scheduling.purge_dead(self.keys, keys))
+        return self.store.perform(self.core.purge_dead(keys))
 
     @property
     def strike_list(self) -> StrikeList:
@@ -420,7 +440,7 @@ class Docket:
         name = strikes.function_name(function)
         rule = Strike(name, parameter, operator, value, hold)
         with self.core.span("strike", strike=rule):
-            self.store.perform(strikes.strike(self.keys, self.core.strikes, rule))
+            self.store.perform(self.core.strike(rule))
 
     def restore(
         self,
@@ -432,11 +452,11 @@ class Docket:
         """As `docket.Docket.restore`."""
         instruction = Restore(strikes.function_name(function), parameter, operator, value)
         with self.core.span("restore", strike=instruction):
-            return self.store.perform(strikes.restore(self.keys, self.core.strikes, instruction))
+            return self.store.perform(self.core.restore(instruction))
 
     def wait_for_strikes_loaded(self) -> None:
         """As `docket.Docket.wait_for_strikes_loaded`."""
-        self.store.perform(strikes.load(self.keys, self.core.strikes))
+        self.store.perform(self.core.load_strikes())
 
     @contextmanager
     def redis(self) -> Generator[redis.Redis]:

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, overload
 
+from docket.core import Core
 from docket.store import scripts
 from docket.store.keys import Keys
 from docket.store.requests import Operation
@@ -25,11 +26,15 @@ def advance(docket: Docket | sync.Docket, by: timedelta) -> Any:
     Returns how many executions were moved (to be awaited, unless the docket is a blocking one). Clocks are left alone:
     a task that asks for the time is told the real one, and nothing expires earlier. ValueError if `by` is negative.
     """
-    return docket.store.perform(_advance(docket.keys, by))
+    return docket.store.perform(_advance(docket.core, by))
 
 
-def _advance(keys: Keys, by: timedelta) -> Operation[int]:
+def _advance(core: Core[Any], by: timedelta) -> Operation[int]:
     if by < timedelta(0):
         raise ValueError(f"expected by to be zero or more, got {by}: time only goes forward")
+    return sum((yield from core.everywhere(lambda part: _advance_in(part.keys, by))))
+
+
+def _advance_in(keys: Keys, by: timedelta) -> Operation[int]:
     moved = yield scripts.advance(keys, by // timedelta(microseconds=1))
     return int(moved)

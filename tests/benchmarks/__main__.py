@@ -24,6 +24,7 @@ from tests.benchmarks import (
     floors,
     limited,
     page,
+    partitioned,
     peers,
     plot,
     punctuality,
@@ -52,6 +53,7 @@ MEASURES = {
     "recovery": supervised.recovery,
     "server": floors.server,
     "scale": scale.scale,
+    "partitions": partitioned.partitioned,
 }
 
 

@@ -256,3 +256,6 @@ tasks = [
     segfault,
     start_a_program,
 ]
+
+of_a_split_docket = [task for task in tasks if task not in (three_at_once, one_at_once)]
+"""Those without limits."""

@@ -62,6 +62,7 @@ class Supervisor:
         log: Path,
         *options: str,
         through: Sequence[str] = (),
+        tasks: str = "tests.processes.evidence:tasks",
         **variables: str,
     ) -> None:
         """`through` is a program that runs another one."""
@@ -80,7 +81,7 @@ class Supervisor:
                     *(*through, sys.executable, "-m", "docket_supervisor"),
                     *(("--url", url) if url else ()),
                     *("--docket", docket, "--log-level", "DEBUG", "--log-format", "plain"),
-                    *("--tasks", "tests.processes.evidence:tasks", "--app-dir", str(ROOT)),
+                    *("--tasks", tasks, "--app-dir", str(ROOT)),
                     *options,
                 ],
                 stderr=output,

@@ -17,7 +17,7 @@ import pytest
 from docket import ConcurrencyLimit, Docket, Perpetual, Worker
 from docket.settings import DocketSettings
 from docket.store import scripts
-from docket.store.ledger import Ledger, open_ledger
+from docket.store.ledgers import AnyLedger, open_ledger
 from docket.store.requests import Commands
 from docket_runtime.automatic import AutomaticTasks
 from docket_runtime.housekeeping import Housekeeping
@@ -148,7 +148,7 @@ async def test_what_a_lifted_rule_held_goes_back_in_pieces_and_all_of_it(
 
 
 async def test_whoever_lifts_a_rule_and_dies_half_way_leaves_the_rest_to_the_next_sweep(
-    docket: Docket, ledger: Ledger
+    docket: Docket, ledger: AnyLedger
 ):
     rule = await held_by_a_rule(docket, 1200)
     await docket.store.ask(scripts.strike(docket.keys, docket.strike_list.rules.version, [rule], None))
@@ -166,7 +166,7 @@ async def test_whoever_lifts_a_rule_and_dies_half_way_leaves_the_rest_to_the_nex
 
 
 @pytest.fixture
-async def ledger(docket: Docket, docket_name: str, redis_url: str) -> AsyncIterator[Ledger]:
+async def ledger(docket: Docket, docket_name: str, redis_url: str) -> AsyncIterator[AnyLedger]:
     async with open_ledger(DocketSettings(docket_name, redis_url)) as ledger:
         yield ledger
 
@@ -196,7 +196,7 @@ async def test_a_limit_that_is_lifted_lets_in_a_part_at_a_time_and_nobody_is_for
 
 
 async def test_how_many_wait_costs_no_more_with_a_line_for_each_customer(
-    docket: Docket, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    docket: Docket, ledger: AnyLedger, monkeypatch: pytest.MonkeyPatch
 ):
     docket.register(each_their_own)
     for customer in range(150):
@@ -227,7 +227,7 @@ async def test_a_worker_tells_of_its_tasks_a_few_hundred_at_a_time(
 ):
     names = [f"task{n}" for n in range(MANY)]
     docket.register(nothing, names=names)
-    roll = Roll(docket.store, docket.keys, docket.registry, "w", WorkerSettings(), 60_000, False)
+    roll = Roll(docket.store, docket.keys, docket.registry, "w", WorkerSettings(), 60_000, False)  # pyright: ignore[reportArgumentType]
     roll.be_new()
     async with counted(docket, monkeypatch) as asked:
         await roll.enlist()
@@ -250,7 +250,7 @@ async def test_orphans_are_adopted_a_few_hundred_at_a_time_and_all_of_them(
     await work_off(docket)
     assert (await docket.snapshot()).dead and (await docket.snapshot(limit=5)).omitted == 895
     docket.register(nothing, names=["later known"])
-    roll = Roll(docket.store, docket.keys, docket.registry, "w", WorkerSettings(), 60_000, False)
+    roll = Roll(docket.store, docket.keys, docket.registry, "w", WorkerSettings(), 60_000, False)  # pyright: ignore[reportArgumentType]
     roll.be_new()
     async with counted(docket, monkeypatch) as asked:
         await roll.enlist()
@@ -292,7 +292,7 @@ async def lapsed(docket: Docket, many: int) -> None:
 
 
 async def test_where_a_host_has_died_its_workers_are_swept_a_few_at_a_time(
-    docket: Docket, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    docket: Docket, ledger: AnyLedger, monkeypatch: pytest.MonkeyPatch
 ):
     await lapsed(docket, 12)
     async with counted(docket, monkeypatch) as asked:
@@ -301,7 +301,11 @@ async def test_where_a_host_has_died_its_workers_are_swept_a_few_at_a_time(
     assert len(await ledger.sweep(3)) == 7
     await lapsed(docket, 12)
     keeping = Housekeeping(
-        docket.store, docket.keys, redelivery_timeout=timedelta(hours=1), max_crashes=3, vouched=lambda: False
+        docket.store,  # pyright: ignore[reportArgumentType]
+        docket.keys,
+        redelivery_timeout=timedelta(hours=1),
+        max_crashes=3,
+        vouched=lambda: False,
     )
     sweeping = asyncio.create_task(keeping.run())
     try:

@@ -25,7 +25,7 @@ LIMIT = timedelta(seconds=5)
 
 def go_silent(worker: Worker) -> None:
     """Nobody renews this worker's lease any more, as if its process had been stopped."""
-    worker._keeper.close()
+    worker.desks[0].keeper.close()
 
 
 async def is_off_the_roll(docket: Docket, worker_id: str, within: float = 5) -> None:
@@ -234,7 +234,7 @@ async def test_what_an_idle_worker_is_given_after_its_lease_lapsed_is_not_lost(d
 
     docket.register(note)
     async with running(docket, redelivery_timeout=SHORT) as worker:
-        await until(lambda: worker.exchange.reading and worker._reader._client_id is not None)
+        await until(lambda: worker.exchange.reading and worker.desks[0].reader._client_id is not None)
         async with docket.redis() as redis:
             await redis.zadd(docket.keys.workers, {worker.worker_id: 1})
         await docket.store.ask(scripts.sweep(docket.keys, 3))

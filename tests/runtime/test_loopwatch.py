@@ -169,7 +169,7 @@ async def test_what_was_claimed_and_not_begun_when_it_stood_down_goes_back_unbeg
 
 
 async def test_only_what_a_stuck_worker_has_not_begun_is_taken_from_it(docket: Docket):
-    from docket.store.ledger import open_ledger
+    from docket.store.ledgers import open_ledger
 
     began = asyncio.Event()
     go = asyncio.Event()

@@ -16,7 +16,8 @@ from chaos.proxy import LossyProxy
 from docket import Disposition, Docket, Retry, Worker
 from docket.message import CLAIM_WIDTH
 from docket.store import scripts
-from docket.store.ledger import Ledger, open_ledger
+from docket.store.keys import Keys
+from docket.store.ledgers import AnyLedger, open_ledger
 from docket.store.scripts import Script
 from docket.timetravel import advance
 from tests.redis_server import RedisServer
@@ -190,7 +191,7 @@ class Scene:
     docket: Docket
     behind: Docket
     proxy: LossyProxy
-    ledger: Ledger
+    ledger: AnyLedger
 
     async def with_lost(self, script: Script, request: Awaitable[T]) -> T:
         self.proxy.lose(script)
@@ -416,6 +417,15 @@ async def tells_the_figures(scene: Scene) -> None:
     assert (figures.due, figures.scheduled) == (1, 0)
 
 
+async def splits_once(scene: Scene) -> None:
+    whole = Keys(f"{scene.docket.name}-split")
+    call = scripts.split(whole, 3)
+    assert int(await scene.with_lost(scripts.SPLIT, scene.behind.store.ask(call))) == 3
+    async with scene.docket.redis() as redis:
+        assert await redis.xlen(whole.strikes) == 1
+        await redis.delete(whole.strikes, whole.partitions)
+
+
 ASKED = {
     recovers_once: scripts.RECOVER,
     tells_of_stops: scripts.STOPS,
@@ -437,6 +447,7 @@ ASKED = {
     shows_an_observer_all: scripts.OBSERVE,
     advances_once: scripts.ADVANCE,
     tells_the_figures: scripts.FIGURES,
+    splits_once: scripts.SPLIT,
 }
 ABOVE = (scripts.SCHEDULE, scripts.EXCHANGE, scripts.CANCEL, scripts.ENLIST)
 """What the first tests of this file are about."""

@@ -139,7 +139,7 @@ async def test_a_waiter_is_served_across_a_restart(ours: Docket, own_redis: Redi
         execution = await ours.add("gate")("x")
         waiting = asyncio.create_task(execution.get_result(timeout=LIMIT))
         await gate.has_begun()
-        await until(lambda: ours.store.listener._confirmed)
+        await until(lambda: ours.store.listener._confirmed)  # pyright: ignore[reportAttributeAccessIssue]
         await asyncio.to_thread(own_redis.stop)
         await asyncio.sleep(0.1)
         gate.open.set()

@@ -182,7 +182,7 @@ async def test_a_record_of_another_type_does_not_keep_the_work_of_a_dead_worker_
         async with docket.redis() as redis:
             await redis.set(docket.keys.runs("k2"), "a string")
             await redis.zadd(docket.keys.workers, {worker.worker_id: 1})
-        worker._keeper.close()
+        worker.desks[0].keeper.close()
         await work_off(docket, 5, redelivery_timeout=SHORT)
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
@@ -202,8 +202,8 @@ async def test_a_record_of_another_type_does_not_disturb_a_worker_that_listens_a
             await redis.set(docket.keys.runs("broken"), "a string")
             while not await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub"):
                 await asyncio.sleep(0.002)
-            await until(lambda: not docket.store.listener._confirmed)
-        await until(lambda: len(docket.store.listener._confirmed) >= 2)
+            await until(lambda: not docket.store.listener._confirmed)  # pyright: ignore[reportAttributeAccessIssue]
+        await until(lambda: len(docket.store.listener._confirmed) >= 2)  # pyright: ignore[reportAttributeAccessIssue]
         await asyncio.sleep(0.05)
         await add_neighbours(docket, 0)
         await until(lambda: len(neighbours) == 10)

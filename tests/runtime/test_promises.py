@@ -181,7 +181,7 @@ async def test_what_runs_while_everything_is_cleared_is_not_orphaned(
         await docket.add(body, when=soon(seconds=60))()
         assert await docket.clear() == 1
         assert [each.key for each in (await docket.snapshot()).running] == ["k"]
-        dying._keeper.close()  # from now on nobody hears of it
+        dying.desks[0].keeper.close()  # from now on nobody hears of it
         async with Docket(docket_name, redis_url) as other:
             other.register(body)
             async with running(other, name="heir", redelivery_timeout=SHORT, concurrency=1):

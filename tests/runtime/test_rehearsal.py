@@ -41,8 +41,9 @@ def lives(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str]]]:
 
     async def watched(self: Any) -> None:
         begun: list[str] = []
-        begin = self.begin
-        self.begin = lambda claimed: (begun.append(claimed.function), begin(claimed))
+        (desk,) = self.desks
+        begin = desk.begin
+        desk.begin = lambda claimed: (begun.append(claimed.function), begin(claimed))
         await finished(self)
         assert set(begun) <= {"trace"}
         seen.append((len(begun), list(self.registry)))

@@ -78,7 +78,7 @@ async def test_a_task_added_earlier_than_the_earliest_known_wakes_an_idle_worker
 
     async with running(docket) as worker:
         await docket.add(note, when=soon(seconds=60), key="late")()
-        await until(lambda: worker.exchange.reading and worker._schedule.instant is not None)
+        await until(lambda: worker.exchange.reading and worker.desks[0].schedule.instant is not None)
         due = time.monotonic() + 0.1
         await docket.add(note, when=soon(milliseconds=100))()
         await until(lambda: started)

@@ -157,6 +157,7 @@ LANES = ("high", "low", "redelivered", "suspects")
 UNTOUCHED = {
     "answers": "a request that is sent again looks there, and its name is random",
     "known": "looked at when a worker enlists",
+    "partitions": "looked at when a docket is opened",
     "tasks": "looked at when a worker enlists, or does not know a task",
     "results": "a result takes the place of whatever was there",
     "worker": "looked at when workers are listed or leave",

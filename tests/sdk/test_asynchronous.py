@@ -78,7 +78,7 @@ async def test_a_hundred_and_fifty_waiters_take_few_connections(docket: Docket):
     executions = await docket.add_many([docket.call("trace", key=f"k{number}")("x") for number in range(150)])
     before = await clients(docket)
     waiting = [asyncio.create_task(each.get_result(timeout=timedelta(seconds=10))) for each in executions]
-    while not docket.store.listener._confirmed or len(docket.store.listener._confirmed) < 150:
+    while not docket.store.listener._confirmed or len(docket.store.listener._confirmed) < 150:  # pyright: ignore[reportAttributeAccessIssue]
         await asyncio.sleep(0.005)
     assert await clients(docket) - before <= 9
     from docket import Worker

@@ -227,7 +227,7 @@ async def test_a_record_that_vanishes_while_it_is_waited_for_ends_the_wait(docke
     """It ended in the reader's dead angle and expired before the reader was back: an event will not come."""
     execution = await docket.add("trace", key="k", when=soon(seconds=60))("x")
     waiting = asyncio.create_task(execution.get_result(timeout=LIMIT))
-    while docket.keys.state_channel("k") not in docket.store.listener._confirmed:
+    while docket.keys.state_channel("k") not in docket.store.listener._confirmed:  # pyright: ignore[reportAttributeAccessIssue]
         await asyncio.sleep(0.002)
     async with docket.redis() as client:
         await client.delete(docket.keys.runs("k"), docket.keys.queue)

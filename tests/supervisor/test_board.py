@@ -127,8 +127,8 @@ def test_what_must_not_be_cut_is_refused() -> None:
     writer = Board(1, 1).writer(0)
     with pytest.raises(ValueError, match="at most 48 bytes"):
         writer.began(0, "d:" + "1" * 60, "k", "t", False)
-    with pytest.raises(ValueError, match="at most 200 bytes"):
-        writer.enlisted("x" * 201)
+    with pytest.raises(ValueError, match="at most 700 bytes"):
+        writer.enlisted("x" * 701)
 
 
 def test_the_supervisor_sets_the_instant_and_the_worker_reads_it() -> None:

@@ -17,7 +17,7 @@ from docket import ConnectionFailed, Docket, Progress
 from docket import sync as blocking
 from docket.cli.program import app
 from docket.dependencies import ConcurrencyLimit, Perpetual
-from docket.store.ledger import open_ledger
+from docket.store.ledgers import open_ledger
 from tests.redis_server import RedisServer
 from tests.runtime.support import running, until, work_off
 

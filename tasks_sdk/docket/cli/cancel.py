@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from docket import scheduling
 from docket.cli import options
 from docket.cli.printing import printable, report
 from docket.cli.session import EXIT_CODES_OF_ONE as EPILOG
@@ -28,7 +27,7 @@ def cancel(
     What has ended already is left alone.
     """
     with opened(docket, url) as it:
-        before = it.store.perform(scheduling.cancel(it.keys, key))
+        before = it.store.perform(it.core.cancel(key))
         if before is None:
             not_found(f"execution '{printable(key)}'", it)
     cancelled = before in ("scheduled", "queued", "running")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import typer
 from redis.exceptions import RedisError
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError
 from docket.errors import DocketError
 from docket.settings import DEFAULT_NAME, DEFAULT_URL
 from docket.store.blocking import BlockingStore
-from docket.store.connect import OWN_SCHEMES, check, keys_of, resolve
+from docket.store.connect import OWN_SCHEMES, Address, address_of, check, keys_of, partitions_of, resolve
 from docket.store.keys import Keys
 from docket.store.requests import Argument, read
 
@@ -45,17 +46,22 @@ def _asked(context: typer.Context, command: Callable[[Keys], tuple[Argument, ...
     try:
         if check(url) in OWN_SCHEMES:
             return []
-        store = BlockingStore(
-            resolve(url, name), connections=1, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE
-        )
-        try:
-            return store.perform(read(*command(keys_of(name, url))))
-        finally:
-            store.close()
+        whole = resolve(url, name)
+        split = _read(whole, ("GET", keys_of(name, url).partitions))
+        parts = partitions_of(name, url, int(split or 1))
+        return [each for keys in parts for each in _read(address_of(whole, keys), command(keys))]
     except (DocketError, RedisError, ValueError):
         return []
 
 
+def _read(address: Address, command: tuple[Argument, ...]) -> Any:
+    store = BlockingStore(address, connections=1, socket_connect_timeout=_PATIENCE, socket_timeout=_PATIENCE)
+    try:
+        return store.perform(read(*command))
+    finally:
+        store.close()
+
+
 def _beginning(incomplete: str, found: list[bytes]) -> list[str]:
-    names = sorted(name.decode(errors="replace") for name in found)
+    names = sorted({name.decode(errors="replace") for name in found})
     return [name for name in names if name.startswith(incomplete)][:_MOST]

@@ -22,7 +22,7 @@ from docket.cli.session import (
     opened,
     remark_if_unused,
 )
-from docket.snapshot import dead_keys, is_dead
+from docket.snapshot import is_dead
 from docket.sync import Docket, Execution
 
 app = typer.Typer(
@@ -87,7 +87,10 @@ def show(
 ) -> None:
     """Show one dead letter. Its arguments stay unread: they may be what is wrong with it."""
     with opened(docket, url) as it:
-        if not it.store.perform(is_dead(it.keys, key)) or (found := it.get_execution(key)) is None:
+        if (
+            not it.store.perform(is_dead(it.core.keys_of(key), key))
+            or (found := it.get_execution(key)) is None
+        ):
             not_found(f"dead letter '{printing.printable(key)}'", it)
     printing.details(_as_data(found), as_json)
 
@@ -137,7 +140,7 @@ def purge(
 def _chosen(it: Docket, keys: list[str] | None, everything: bool) -> list[str]:
     if bool(keys) == everything:
         leave("expected keys of dead letters, or --all", USAGE)
-    return it.store.perform(dead_keys(it.keys)) if everything else list(keys or ())
+    return it.store.perform(it.core.dead_keys()) if everything else list(keys or ())
 
 
 def _as_data(letter: Execution) -> dict[str, Any]:

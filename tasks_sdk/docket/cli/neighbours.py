@@ -10,7 +10,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from docket.cli.printing import printable
 from docket.errors import DocketError
-from docket.store.keys import Keys
+from docket.store.keys import Keys, name_behind
 from docket.store.requests import read
 from docket.sync import Docket
 
@@ -78,5 +78,4 @@ def _dockets_on(node: Any) -> set[str]:
 
 
 def _docket_of(key: str) -> str:
-    prefix = key.rpartition(":")[0]
-    return prefix[1:-1] if prefix.startswith("{") and prefix.endswith("}") else prefix
+    return name_behind(key.rpartition(":")[0])

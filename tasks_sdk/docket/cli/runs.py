@@ -63,7 +63,7 @@ def show(
     """
     with opened(docket, url) as it:
         registering(it, tasks or ())
-        found = it.store.perform(inspection.inspect(it.keys, key))
+        found = it.store.perform(inspection.inspect(it.core.keys_of(key), key))
         if found is None:
             not_found(f"execution '{printing.printable(key)}'", it)
         execution = it.core.execution_of(found.record)

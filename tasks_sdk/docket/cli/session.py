@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 import typer
@@ -13,6 +13,7 @@ from docket.cli.neighbours import hint, suspicion
 from docket.cli.printing import printable
 from docket.errors import BadURL, DocketError
 from docket.store.connect import hide_password
+from docket.store.requests import read
 from docket.sync import Docket
 from docket_supervisor.loading import LoadFailed, load
 
@@ -46,13 +47,19 @@ def remark_if_unused(docket: Docket) -> None:
 
 @contextmanager
 def opened(name: str, url: str) -> Generator[Docket]:
-    """Ends the program with 2 if it was asked for something that makes no sense, with 1 if Redis could not do it."""
+    """Split as it is in Redis, which nobody need say.
+
+    Ends the program with 2 if it was asked for something that makes no sense, with 1 if Redis could not do it."""
     try:
         docket = Docket(name=name, url=url)
     except ValueError as error:
         leave(error, USAGE)
     try:
-        with docket:
+        with ExitStack() as stack:
+            stack.enter_context(docket)
+            parts = docket.store.perform(read("GET", docket.keys.partitions))
+            if parts is not None:
+                docket = stack.enter_context(Docket(name=name, url=url, partitions=int(parts)))
             yield docket
     except BadURL as error:
         leave(error, USAGE)

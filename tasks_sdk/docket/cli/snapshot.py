@@ -23,7 +23,6 @@ from docket.cli.session import (
 from docket.execution import ExecutionState
 from docket.snapshot import DocketSnapshot
 from docket.statistics import Statistics, TaskStatistics
-from docket.store.figures import figures
 from docket.sync import Docket, Execution
 
 EPILOG = f"""\b
@@ -110,7 +109,7 @@ def snapshot(
 
 def _counts(it: Docket, taken: DocketSnapshot[Execution]) -> dict[str, int]:
     if taken.omitted:
-        counted = it.store.perform(figures(it.keys))
+        counted = it.store.perform(it.core.figures())
         due, scheduled, dead = counted.due + counted.waiting, counted.scheduled, counted.dead
     else:
         scheduled = sum(

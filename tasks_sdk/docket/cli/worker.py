@@ -16,7 +16,7 @@ from docket.cli import worker_options as wanted
 from docket.cli.session import IMPORT_FAILED, ITS_OWN_PROGRAM, USAGE, leave
 from docket.cli.signatures import compact
 from docket.registry import Registry
-from docket.settings import DocketSettings
+from docket.settings import DocketSettings, refuse_strangers
 from docket.store.connect import check, hide_password
 from docket.tasks import standard_tasks
 from docket_runtime.settings import WorkerSettings
@@ -40,6 +40,8 @@ def worker(
     tasks: wanted.Tasks = None,
     docket: options.Docket = options.NAME,
     url: options.URL = options.WHERE,
+    partitions: wanted.Partitions = options.shown(DocketSettings.partitions),
+    serve_partitions: wanted.ServePartitions = None,
     name: wanted.Name = None,
     concurrency: wanted.Concurrency = options.shown(WorkerSettings.concurrency),
     threads: wanted.Threads = None,
@@ -72,9 +74,13 @@ def worker(
     try:
         check(url)
         where = DocketSettings(
-            name=docket, url=url, enable_internal_instrumentation=enable_internal_instrumentation
+            name=docket,
+            url=url,
+            enable_internal_instrumentation=enable_internal_instrumentation,
+            partitions=partitions,
         )
         conduct = _conduct(context.params)
+        refuse_strangers(conduct.serve_partitions, partitions)
     except ValueError as error:
         leave(in_options(error), USAGE)
     logs.configure(logging_format, logging_level)

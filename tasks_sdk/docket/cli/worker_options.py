@@ -9,6 +9,7 @@ import typer
 
 from docket import logs
 from docket.cli.options import duration, number, option
+from docket.settings import partitions_in
 from docket_runtime.settings import WorkerSettings
 
 _NOTHING_POLLS = "Accepted for compatibility: an upper bound of waiting. Nothing polls at it."
@@ -39,6 +40,25 @@ Name = Annotated[
     str | None,
     typer.Option(
         envvar="DOCKET_WORKER_NAME", help="Name of this worker.", metavar="NAME", show_default="host#pid"
+    ),
+]
+Partitions = Annotated[
+    int,
+    number(
+        "--partitions",
+        "Into how many partitions the docket is split; the same for all its clients and workers.",
+        ["DOCKET_PARTITIONS"],
+    ),
+]
+ServePartitions = Annotated[
+    tuple[int, ...] | None,
+    option(
+        "--serve-partitions",
+        partitions_in,
+        "The partitions that this worker serves, such as 0,2.",
+        metavar="N,…",
+        variables=_variables("SERVE_PARTITIONS")[::-1],
+        show_default="all",
     ),
 ]
 LoggingLevel = Annotated[

@@ -69,15 +69,17 @@ def for_task(
 
 def _show(workers: Sequence[WorkerInfo], title: str, as_json: bool) -> None:
     now = clock.now()
+    split = any(worker.partitions for worker in workers)
     printing.listing(
         title,
         sorted(workers, key=lambda worker: (worker.name, worker.worker_id)),
         as_json,
-        columns=("Name", "Last Seen", "Slots", "Tasks"),
+        columns=("Name", "Last Seen", "Slots", *(("Partitions",) if split else ()), "Tasks"),
         row=lambda worker: (
             worker.name,
             printing.clock_time(worker.last_seen, now),
             str(worker.concurrency),
+            *((", ".join(map(str, sorted(worker.partitions))),) if split else ()),
             ", ".join(sorted(worker.tasks)),
         ),
         data=_as_data,
@@ -93,4 +95,5 @@ def _as_data(worker: WorkerInfo) -> dict[str, Any]:
         "concurrency": worker.concurrency,
         "last_seen": printing.iso(worker.last_seen),
         "tasks": sorted(worker.tasks),
+        **({"partitions": sorted(worker.partitions)} if worker.partitions else {}),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -24,7 +24,7 @@ from docket.store.connect import (
     translating,
 )
 from docket.store.listener import Listener, Subscription
-from docket.store.requests import Attempt, Commands, Emit, InTurn, NextEvent, Operation, Stream
+from docket.store.requests import Attempt, Commands, Emit, InTurn, NextEvent, Operation, Stream, Together
 from docket.store.scripts import Call
 from docket.store.topology import is_cluster
 from docket.store.wire import Wire, pack
@@ -35,23 +35,16 @@ _MOST_UNDER_WAY = 256
 """Requests sent and not answered: enough for any batch to grow, few enough for the next one's turn to come soon."""
 
 
-class AsyncStore:
-    """A few connections, shared by everybody in this event loop."""
+class AsyncPerformer:
+    """Whoever can ask and listen can carry operations out."""
 
-    def __init__(
-        self, address: Address, *, connections: int = 8, traced: bool = False, **options: Any
-    ) -> None:
-        """`traced`: an instrumentation of redis-py, if there is one, may see what is asked."""
-        self.address = address
-        self.traced = traced
-        self.client: Any = async_client(address, connections, **options)
-        self._free = asyncio.Semaphore(connections)
-        self._quiet_client = async_client(address, 2)
-        self.listener = Listener(self._quiet_client)
-        self._whole_cluster: Any = None
-        self._wire: Wire | None = None
-        self._opening = asyncio.Lock()
-        self._room = asyncio.Semaphore(_MOST_UNDER_WAY)
+    address: Address
+
+    async def ask(self, request: Call | Commands) -> Any:
+        raise NotImplementedError
+
+    async def subscribe(self, channels: tuple[str, ...]) -> Subscription:
+        raise NotImplementedError
 
     async def perform(self, operation: Operation[T]) -> T:
         """Carries an operation out. ConnectionFailed or AuthenticationFailed, never a wait for ever on a dead Redis."""
@@ -67,13 +60,22 @@ class AsyncStore:
                 with translating(self.address.url):
                     if isinstance(request, NextEvent):
                         if subscription is None:
-                            subscription = await self.listener.subscribe(request.channels)
+                            subscription = await self.subscribe(request.channels)
                         reply = await subscription.next(request.timeout)
+                    elif isinstance(request, Together):
+                        reply = await self._perform_together(request.operations)
                     else:
                         reply = await self._answer(request)
         finally:
             if subscription is not None:
                 await subscription.close()
+
+    async def _perform_together(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        replies = await asyncio.gather(*map(self.perform, operations), return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return replies
 
     async def stream(self, stream: Stream[None]) -> AsyncGenerator[Any]:
         """What a stream emits. ConnectionFailed as from `perform`."""
@@ -92,8 +94,10 @@ class AsyncStore:
                 with translating(self.address.url):
                     if isinstance(request, NextEvent):
                         if subscription is None:
-                            subscription = await self.listener.subscribe(request.channels)
+                            subscription = await self.subscribe(request.channels)
                         reply = await subscription.next(request.timeout)
+                    elif isinstance(request, Together):
+                        reply = await self._perform_together(request.operations)
                     elif isinstance(request, Attempt):
                         try:
                             reply = await self.ask(request.call)
@@ -128,6 +132,28 @@ class AsyncStore:
             for each in under_way:
                 each.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
+
+
+class AsyncStore(AsyncPerformer):
+    """A few connections, shared by everybody in this event loop."""
+
+    def __init__(
+        self, address: Address, *, connections: int = 8, traced: bool = False, **options: Any
+    ) -> None:
+        """`traced`: an instrumentation of redis-py, if there is one, may see what is asked."""
+        self.address = address
+        self.traced = traced
+        self.client: Any = async_client(address, connections, **options)
+        self._free = asyncio.Semaphore(connections)
+        self._quiet_client = async_client(address, 2)
+        self.listener = Listener(self._quiet_client)
+        self._whole_cluster: Any = None
+        self._wire: Wire | None = None
+        self._opening = asyncio.Lock()
+        self._room = asyncio.Semaphore(_MOST_UNDER_WAY)
+
+    async def subscribe(self, channels: tuple[str, ...]) -> Subscription:
+        return await self.listener.subscribe(channels)
 
     async def ask(self, request: Call | Commands) -> Any:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""

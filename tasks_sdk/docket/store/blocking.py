@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 import redis
@@ -22,7 +24,17 @@ from docket.store.connect import (
     translated,
     translating,
 )
-from docket.store.requests import SUBSCRIBED, Attempt, Commands, Emit, InTurn, NextEvent, Operation, Stream
+from docket.store.requests import (
+    SUBSCRIBED,
+    Attempt,
+    Commands,
+    Emit,
+    InTurn,
+    NextEvent,
+    Operation,
+    Stream,
+    Together,
+)
 from docket.store.scripts import Call
 from docket.store.topology import is_cluster
 from docket.telemetry import internal
@@ -32,7 +44,89 @@ T = TypeVar("T")
 _BETWEEN_TRIES = 0.2
 
 
-class BlockingStore:
+class BlockingPerformer:
+    """Whoever can ask and listen can carry operations out."""
+
+    address: Address
+
+    def ask(self, request: Call | Commands) -> Any:
+        raise NotImplementedError
+
+    def listen(self, channels: tuple[str, ...]) -> Listening:
+        raise NotImplementedError
+
+    def perform(self, operation: Operation[T]) -> T:
+        """Carries an operation out. ConnectionFailed or AuthenticationFailed, never a wait for ever on a dead Redis."""
+        listening: Listening | None = None
+        reply: Any = None
+        try:
+            while True:
+                # Outside of `translating`: what an operation raises may be a task's own OSError, and must stay it.
+                try:
+                    request = operation.send(reply)
+                except StopIteration as stop:
+                    return stop.value
+                with translating(self.address.url):
+                    if isinstance(request, NextEvent):
+                        if listening is None:
+                            listening = self.listen(request.channels)
+                        reply = listening.next(request.timeout)
+                    elif isinstance(request, Together):
+                        reply = self._perform_together(request.operations)
+                    else:
+                        reply = self._answer(request)
+        finally:
+            if listening is not None:
+                listening.close()
+
+    def _answer(self, request: Call | Commands | InTurn) -> Any:
+        if isinstance(request, InTurn):
+            return [self.ask(call) for call in request.calls]
+        return self.ask(request)
+
+    def _perform_together(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        with ThreadPoolExecutor(max(1, len(operations)), "docket partitions") as threads:
+            # Each in a context of its own: two threads cannot be in one.
+            replies = [threads.submit(copy_context().run, self.perform, each) for each in operations]
+        return [reply.result() for reply in replies]
+
+    def stream(self, stream: Stream[None]) -> Generator[Any]:
+        """What a stream emits. ConnectionFailed as from `perform`."""
+        listening: Listening | None = None
+        reply: Any = None
+        try:
+            while True:
+                try:
+                    request = stream.send(reply)
+                except StopIteration:
+                    return
+                reply = None
+                if isinstance(request, Emit):
+                    yield request.item
+                    continue
+                with translating(self.address.url):
+                    if isinstance(request, NextEvent):
+                        if listening is None:
+                            listening = self.listen(request.channels)
+                        reply = listening.next(request.timeout)
+                    elif isinstance(request, Together):
+                        reply = self._perform_together(request.operations)
+                    elif isinstance(request, Attempt):
+                        try:
+                            reply = self.ask(request.call)
+                        except (*BROKEN, ResponseError) as error:
+                            if not isinstance(error, BROKEN) and not refuses(error):
+                                raise
+                            if isinstance(translated(error, self.address.url), AuthenticationFailed):
+                                raise
+                    else:
+                        reply = self._answer(request)
+        finally:
+            if listening is not None:
+                listening.close()
+
+
+class BlockingStore(BlockingPerformer):
     """A few connections, shared by the threads of this process."""
 
     def __init__(
@@ -49,65 +143,8 @@ class BlockingStore:
         self._quiet_client: Any = redis.Redis.from_pool(pool)
         self._whole_cluster: Any = None
 
-    def perform(self, operation: Operation[T]) -> T:
-        """Carries an operation out. ConnectionFailed or AuthenticationFailed, never a wait for ever on a dead Redis."""
-        listening: _Listening | None = None
-        reply: Any = None
-        try:
-            while True:
-                # Outside of `translating`: what an operation raises may be a task's own OSError, and must stay it.
-                try:
-                    request = operation.send(reply)
-                except StopIteration as stop:
-                    return stop.value
-                with translating(self.address.url):
-                    if isinstance(request, NextEvent):
-                        if listening is None:
-                            listening = _Listening(self._quiet_client, request.channels)
-                        reply = listening.next(request.timeout)
-                    else:
-                        reply = self._answer(request)
-        finally:
-            if listening is not None:
-                listening.close()
-
-    def stream(self, stream: Stream[None]) -> Generator[Any]:
-        """What a stream emits. ConnectionFailed as from `perform`."""
-        listening: _Listening | None = None
-        reply: Any = None
-        try:
-            while True:
-                try:
-                    request = stream.send(reply)
-                except StopIteration:
-                    return
-                reply = None
-                if isinstance(request, Emit):
-                    yield request.item
-                    continue
-                with translating(self.address.url):
-                    if isinstance(request, NextEvent):
-                        if listening is None:
-                            listening = _Listening(self._quiet_client, request.channels)
-                        reply = listening.next(request.timeout)
-                    elif isinstance(request, Attempt):
-                        try:
-                            reply = self.ask(request.call)
-                        except (*BROKEN, ResponseError) as error:
-                            if not isinstance(error, BROKEN) and not refuses(error):
-                                raise
-                            if isinstance(translated(error, self.address.url), AuthenticationFailed):
-                                raise
-                    else:
-                        reply = self._answer(request)
-        finally:
-            if listening is not None:
-                listening.close()
-
-    def _answer(self, request: Call | Commands | InTurn) -> Any:
-        if isinstance(request, InTurn):
-            return [self.ask(call) for call in request.calls]
-        return self.ask(request)
+    def listen(self, channels: tuple[str, ...]) -> Listening:
+        return Listening(self._quiet_client, channels)
 
     def ask(self, request: Call | Commands) -> Any:
         """One round trip; a second try if a connection turns out to be broken (Redis may have been restarted)."""
@@ -161,7 +198,7 @@ class BlockingStore:
             client.connection_pool.disconnect()
 
 
-class _Listening:
+class Listening:
     """One thread's subscription; comes back by itself when its connection breaks."""
 
     def __init__(self, client: Any, channels: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed, DocketError
 from docket.store import finding, topology
-from docket.store.keys import Keys
+from docket.store.keys import Keys, partition_of
 from docket.store.servers import EmbeddedServer, acquire
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -173,6 +173,14 @@ def keys_of(name: str, url: str) -> Keys:
     return Keys(name, clustered=clustered)
 
 
+def partitions_of(name: str, url: str, partitions: int) -> tuple[Keys, ...]:
+    """The names of the keys of each partition; of a docket that is not split, those of the docket."""
+    whole = keys_of(name, url)
+    if partitions == 1:
+        return (whole,)
+    return tuple(partition_of(name, number, partitions) for number in range(partitions))
+
+
 def resolve(url: str, name: str, credentials: redis.CredentialProvider | None = None) -> Address:
     """Starts or attaches to our own server where the URL asks for one. Blocks for as long as that takes (< 10 s).
 
@@ -194,6 +202,15 @@ def resolve(url: str, name: str, credentials: redis.CredentialProvider | None = 
         asking |= {"username": read.sentinel_username or None, "password": read.sentinel_password or None}
         finder = finding.sentinel_finder(read.service, read.members, asking)
     return Address(url, credentials=credentials, topology=read, finder=finder)
+
+
+def address_of(whole: Address, keys: Keys) -> Address:
+    """Where a partition with these keys is to be looked for, if the docket is as a whole there; on a single server that
+    is the same."""
+    if whole.topology is None or whole.finder is None or not topology.is_cluster(whole.url):
+        return whole
+    finder = finding.cluster_finder(keys.stream, whole.topology.members, whole.finder.asking)
+    return replace(whole, finder=finder)
 
 
 def _options(address: Address, options: dict[str, Any], plain: Any, tls: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from docket.store import scripts
@@ -30,3 +31,14 @@ def figures(keys: Keys) -> Operation[Figures]:
     """At this moment, in one round trip."""
     *counts, late_us = yield scripts.figures(keys)
     return Figures(*map(int, counts), latency=int(late_us) / 1e6)
+
+
+def summed(parts: Sequence[Figures]) -> Figures:
+    """Those of several ledgers as of one."""
+    return Figures(
+        sum(each.due for each in parts),
+        sum(each.scheduled for each in parts),
+        sum(each.waiting for each in parts),
+        sum(each.dead for each in parts),
+        max(each.latency for each in parts),
+    )

@@ -6,6 +6,11 @@ no task key, task name or worker name can touch a key of ours.
 
 from __future__ import annotations
 
+import re
+import zlib
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
 GROUP = "docket-workers"
 LANES = "rhdl"
 """The lanes in the order in which every worker serves them: redelivered work goes first, then by priority."""
@@ -45,10 +50,13 @@ KINDS = {
     "rates": "zset",
     "cooldowns": "string",
     "debounces": "string",
+    "partitions": "string",
 }
 """Word → what kind of value lies at the keys that begin with it."""
 
-_FIXED = frozenset({*KINDS, "state", "signals", "nowhere"})
+_PARTITION = "partition"
+
+_FIXED = frozenset({*KINDS, "state", "signals", "nowhere", _PARTITION})
 
 
 class Keys:
@@ -238,6 +246,12 @@ class Keys:
         return f"{self.prefix}:debounces:{name}"
 
     @property
+    def partitions(self) -> str:
+        """string · into how many partitions this docket is split, if it is; written before anything else is, never
+        expires. All other keys of such a docket begin as `partition_of` says."""
+        return f"{self.prefix}:partitions"
+
+    @property
     def nowhere(self) -> str:
         """none · never exists: what a script asks for to learn that the slot is not being moved to another node."""
         return f"{self.prefix}:nowhere"
@@ -271,6 +285,34 @@ def with_prefix(prefix: str) -> Keys:
     return keys
 
 
+def place_of(key: str, partitions: int) -> int:
+    """In which of so many partitions an execution of this key lies: the same wherever and whenever it is asked."""
+    return zlib.crc32(key.encode(errors="surrogateescape")) % partitions
+
+
+def partition_of(name: str, number: int, partitions: int) -> Keys:
+    """The names of one partition, in a hash slot of their own. They begin like those of no undivided docket.
+
+    The slots of all partitions lie apart by equal steps, each well within its share of all slots: so on nodes that have
+    equal shares, which is how clusters are made, as many partitions as nodes lie on a node each.
+    """
+    salt = 0
+    while True:
+        keys = with_prefix(f"{{{number}.{salt}:{name}}}:{_PARTITION}")
+        share, within = divmod(key_slot(keys.stream.encode()) * partitions, REDIS_CLUSTER_HASH_SLOTS)
+        if share == number and 1 <= within * 4 // REDIS_CLUSTER_HASH_SLOTS <= 2:
+            return keys
+        salt += 1
+
+
+def name_behind(prefix: str) -> str:
+    """The name of the docket whose keys begin like this."""
+    found = re.fullmatch(rf"\{{\d+\.\d+:(.*)\}}:{_PARTITION}", prefix, re.DOTALL)
+    if found is not None:
+        return found[1]
+    return prefix[1:-1] if prefix.startswith("{") and prefix.endswith("}") else prefix
+
+
 def kind_of(key: str) -> str | None:
     """What docket keeps at this key; None if it is none of a docket's. Names of dockets may hold colons."""
     return next((KINDS[word] for word in key.split(":")[1:] if word in KINDS), None)
@@ -289,7 +331,7 @@ def singles(keys: Keys) -> list[str]:
         keys.timekeeper,
     ]
     of_limits = [keys.limits, keys.maximums, keys.limited, keys.alarms, keys.waiters, keys.unasked]
-    return [*lanes, *one_each, keys.strikes, keys.lifted, *of_limits]
+    return [*lanes, *one_each, keys.strikes, keys.lifted, *of_limits, keys.partitions]
 
 
 def of_text(keys: Keys, text: str) -> list[str]:

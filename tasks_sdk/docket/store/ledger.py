@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import anyio.to_thread
-
 from docket import clock
-from docket.settings import DocketSettings
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
-from docket.store.connect import keys_of, resolve
 from docket.store.figures import Figures, figures
 from docket.store.keys import SUSPECTS, Keys
 from docket.store.requests import SUBSCRIBED, Commands
@@ -45,6 +40,31 @@ def lease_ms(redelivery_timeout: timedelta, interval: timedelta) -> int:
 def renewal_interval(redelivery_timeout: timedelta) -> timedelta:
     """How often a lease is renewed: so often that a few lost renewals do not matter."""
     return min(redelivery_timeout / 8, timedelta(seconds=2))
+
+
+def in_one(worker_ids: Sequence[str]) -> str:
+    """The ids that a worker has on the rolls of several partitions, in the order of these, as one; one stays itself.
+
+    They differ behind the last dot only; empty is one that is not on its roll yet."""
+    if len(worker_ids) == 1:
+        return worker_ids[0]
+    known = next(filter(None, worker_ids), "")
+    common = known[: known.rfind(".") + 1]
+    return common + ",".join(each[len(common) :] for each in worker_ids) if known else ""
+
+
+def ids_in(one: str, count: int) -> list[str]:
+    """The reverse of `in_one`."""
+    if count == 1:
+        return [one]
+    end = one.rfind(".") + 1
+    return [one[:end] + each for each in one[end:].split(",")]
+
+
+def family_of(worker_id: str) -> str:
+    """What the ids of a worker have in common, on whatever roll."""
+    name, _, last = worker_id.rpartition("/")
+    return f"{name}/{last.partition('.')[0]}"
 
 
 class Ledger:
@@ -157,16 +177,3 @@ def _parse(row: Sequence[Any]) -> tuple[str, HandedOver]:
     return worker_id.decode(), HandedOver(
         int(returned), int(suspects), tuple(key.decode(errors="surrogateescape") for key in dead)
     )
-
-
-@asynccontextmanager
-async def open_ledger(settings: DocketSettings) -> AsyncGenerator[Ledger]:
-    """At most three connections: two for what is asked, one that listens."""
-    address = await anyio.to_thread.run_sync(resolve, settings.url, settings.name)
-    store = AsyncStore(address, connections=2)
-    try:
-        yield Ledger(store, keys_of(settings.name, settings.url))
-    finally:
-        await store.close()
-        if address.server is not None:
-            await anyio.to_thread.run_sync(address.server.release)

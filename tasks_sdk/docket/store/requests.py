@@ -39,6 +39,14 @@ class NextEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """Operations carried out at the same time; the reply is the list of what they return. All of them come to an end
+    before one that failed fails the whole: what the others did stays done."""
+
+    operations: Sequence[Operation[Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A call of somebody who can wait: the reply is `None` while Redis cannot be reached."""
 
@@ -54,7 +62,7 @@ class Emit:
 
 SUBSCRIBED = object()
 
-Request: TypeAlias = Call | Commands | InTurn | NextEvent
+Request: TypeAlias = Call | Commands | InTurn | NextEvent | Together
 Operation: TypeAlias = Generator[Request, Any, T]
 Stream: TypeAlias = Generator[Request | Attempt | Emit, Any, T]
 """Like an operation, but it has something to tell on the way."""

@@ -159,6 +159,7 @@ PROGRESS = Script("progress", arguments=("key", "entry", "verb", "value", "reque
 OBSERVE = Script("observe", arguments=("key", "observer", "mark"))
 ADVANCE = Script("advance", arguments=("request", "by_us"))
 FIGURES = Script("figures")
+SPLIT = Script("split", arguments=("partitions",))
 
 ALL = (
     SCHEDULE,
@@ -183,6 +184,7 @@ ALL = (
     OBSERVE,
     ADVANCE,
     FIGURES,
+    SPLIT,
 )
 
 
@@ -378,6 +380,11 @@ def figures(keys: Keys) -> Call:
     """Replies how many are due and not claimed, scheduled, waiting for another of their key, dead letters; and for how
     many microseconds the oldest of the first has been due."""
     return Call(FIGURES, keys.stream, [keys.prefix])
+
+
+def split(keys: Keys, partitions: int) -> Call:
+    """`keys`: those of the docket as a whole. Replies into how many it is split: into so many, if it was unused."""
+    return Call(SPLIT, keys.stream, [keys.prefix, partitions])
 
 
 def strikes(keys: Keys) -> Call:
