@@ -313,6 +313,7 @@ class Exchange:
                 for_a_suspect,
                 self._called_out,
                 self._suspected,
+                self._looked_at,
             )
         )
 
@@ -323,7 +324,8 @@ class Exchange:
         for verdict in verdicts:
             self._judge(self._settlements.popleft(), verdict)
         del self._deliveries[: sent.deliveries]
-        self._schedule.learn(int(now_us), None if due_us is None else int(due_us), bool(timekeeper))
+        due = None if due_us is None else int(due_us)
+        self._schedule.learn(int(now_us), due, bool(timekeeper), sent.sent_at)
         self.remaining = None if remaining is None else int(remaining)
         if lapsed:
             if sent.worker_id == self._crew.worker_id:  # else it is known already, from the round before

@@ -29,6 +29,7 @@ class Round:
     for_a_suspect: bool
     called_out: int
     suspected: int
+    sent_at: float
 
 
 class Crew(Protocol):

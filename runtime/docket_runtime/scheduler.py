@@ -9,6 +9,9 @@ from docket import clock
 _AFTER_THE_TIMEKEEPER = (0.02, 0.06)
 """Seconds by which the others come later than the timekeeper: enough for it to have promoted, not enough to be felt."""
 
+_ROUND_TRIP = 0.002
+"""Seconds that a reply takes, if nothing keeps it or whoever asked."""
+
 _NEVER_BEFORE = 0.0001
 """Seconds: the two clocks are compared by a round trip, and coming before the moment would be one for nothing."""
 
@@ -27,9 +30,16 @@ class Schedule:
         """An exchange is under way: what is heard from now on may be news to its reply."""
         self._heard_us = None
 
-    def learn(self, now_us: int, due_us: int | None, timekeeper: bool) -> None:
-        """From the reply to an exchange; what was heard since that was sent holds beside it."""
-        self._offset = clock.monotonic() - now_us / 1e6
+    def learn(self, now_us: int, due_us: int | None, timekeeper: bool, asked_at: float | None = None) -> None:
+        """From the reply to an exchange that was sent at `asked_at`; what was heard since then holds beside it.
+
+        The reply may have lain there while the loop was busy. Too early costs a round trip, and is put right by it; too
+        late stays too late.
+        """
+        heard_at = clock.monotonic()
+        if asked_at is not None:
+            heard_at = min(heard_at, asked_at + _ROUND_TRIP)
+        self._offset = heard_at - now_us / 1e6
         if due_us != self._due_us or timekeeper:
             self._lag = 0.0 if timekeeper else min(random.uniform(*_AFTER_THE_TIMEKEEPER), self._latest)
         self._due_us = due_us

@@ -14,7 +14,8 @@ from itertools import pairwise
 import pytest
 import redis
 
-from docket import Docket
+from docket import Docket, clock
+from docket_runtime.scheduler import Schedule
 from docket_runtime.surroundings import Surroundings
 from tests.runtime.support import Gate, Watched, now, running, soon, until, work_off
 
@@ -24,6 +25,14 @@ LIMIT = timedelta(seconds=8)
 async def commands(docket: Docket) -> int:
     async with docket.redis() as redis:
         return (await redis.info("stats"))["total_commands_processed"]
+
+
+def test_a_reply_that_lay_there_while_the_loop_was_busy_makes_nothing_late():
+    """A worker that starts is busy for some 25 ms, and may then have nothing to ask until the first task is due."""
+    schedule = Schedule(0.25)
+    redis_now_us, asked_at = 1_700_000_000_000_000, clock.monotonic() - 0.025
+    schedule.learn(redis_now_us, redis_now_us + 1_000_000, True, asked_at)
+    assert schedule.instant is not None and schedule.instant - (asked_at + 1) < 0.003
 
 
 @pytest.mark.parametrize("workers", [1, 3])
