@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,18 @@ def free_port() -> int:
                 continue
             return port
     raise RuntimeError("no free port")
+
+
+@contextmanager
+def running_cluster() -> Iterator[RedisCluster]:
+    """Three masters, in a folder of their own; both are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="docket-", ignore_cleanup_errors=True) as folder:
+        cluster = RedisCluster(Path(folder))
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 def ask(server: RedisServer, *command: Any) -> Any:

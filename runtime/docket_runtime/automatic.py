@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from docket.dependencies.perpetual import Perpetual
 from docket.docket import Docket
@@ -31,23 +31,26 @@ class AutomaticTasks:
 
     async def run(self) -> None:
         while True:
-            names = [name for name in self._registry if self._statement_of(name) is not None]
+            calls = list(self._calls())
             refused = [
-                await self._add(names[start : start + _AT_ONCE]) for start in range(0, len(names), _AT_ONCE)
+                await self._add(calls[start : start + _AT_ONCE]) for start in range(0, len(calls), _AT_ONCE)
             ]
             await asyncio.sleep(1.0 if any(refused) else _AGAIN)
 
-    async def _add(self, names: Sequence[str]) -> bool:
-        """Whether any of them was refused."""
-        calls: list[TaskCall] = []
-        for name in names:
+    def _calls(self) -> Iterator[TaskCall]:
+        for name in self._registry:
             statement = self._statement_of(name)
             if statement is not None:
-                calls.append(self._docket.call(name, when=statement.first_due(), key=name)())
+                yield self._docket.call(name, when=statement.first_due(), key=name)()
+
+    async def _add(self, calls: Sequence[TaskCall]) -> bool:
+        """Whether any of them was refused."""
         try:
             added = await self._docket.add_many(calls)
         except DocketError as error:
-            _LOG.warning("could not add the automatic tasks %s: %s", _listed(names), error)
+            _LOG.warning(
+                "could not add the automatic tasks %s: %s", _listed([call.key for call in calls]), error
+            )
             return True
         refused = [each for each in added if each.schedule_exception is not None]
         for each in refused:

@@ -189,8 +189,8 @@ class Desk:
         return True
 
     async def insist(self, do: Callable[[], Awaitable[None]], *, first: bool) -> bool:
+        """True as soon as it has been done; False if a drain was asked for meanwhile."""
         drain = self._worker.drain
-        """True as soon as it has been done."""
         while True:
             try:
                 await do()

@@ -206,9 +206,8 @@ class Exchange:
         if self._under_way and self._under_way[0].reply.done():
             await self._hear()
             self._outage.over()
-            await asyncio.sleep(
-                0
-            )  # what was begun may have ended already: then the next round settles it too
+            # What was begun may have ended already: then the next round settles it too.
+            await asyncio.sleep(0)
         elif self._uncertain and not self._under_way:
             await self._recover()
         elif self._has_reason():
@@ -252,9 +251,8 @@ class Exchange:
             until = min(until, self._suspects_since + _PATIENCE_WITH_SUSPECTS)
         delay = until - clock.monotonic()
         if delay <= _TIMER_GRAIN:
-            await asyncio.sleep(
-                0
-            )  # the last millisecond is turned through: a timer could only be late for it
+            # The last millisecond is turned through: a timer could only be late for it.
+            await asyncio.sleep(0)
             return
         self._wake.clear()
         timer = asyncio.get_running_loop().call_later(delay - _TIMER_GRAIN, self._wake.set)

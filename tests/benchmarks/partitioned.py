@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from chaos.fleets import RedisCluster, ask
+from chaos.fleets import RedisCluster, ask, running_cluster
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.contestants import Broken, Contestant, Player
 from tests.benchmarks.programs import marks
 from tests.benchmarks.results import Row, Target
+from tests.benchmarks.throughput import wait_for_all
 
 CONCURRENCY = 100
 PROCESSES = 2
-PATIENCE = 15.0
-"""Seconds without any progress."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +25,6 @@ class Drained:
     added_in: float
     worker_cpu: float
     nodes: tuple[float, ...]
-
-
-@contextmanager
-def _cluster() -> Iterator[RedisCluster]:
-    with tempfile.TemporaryDirectory(prefix="docket-", ignore_cleanup_errors=True) as folder:
-        cluster = RedisCluster(Path(folder))
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
 
 
 def _cpu(cluster: RedisCluster) -> tuple[float, ...]:
@@ -66,7 +51,7 @@ def _drain(bench: Bench, cluster: RedisCluster, partitions: int, count: int) -> 
         before = _cpu(cluster)
         for player in players:
             player.tell()
-        _wait(folder, count)
+        wait_for_all(folder, count, f"{partitions} partitions")
         time.sleep(0.05)  # the last settlements are on their way
         used = tuple(now - then for now, then in zip(_cpu(cluster), before, strict=True))
         for player in players:
@@ -76,17 +61,6 @@ def _drain(bench: Bench, cluster: RedisCluster, partitions: int, count: int) -> 
     if fault := marked.fault():
         raise Broken(f"{partitions} partitions: {fault}")
     return Drained(max(marked.starts) - min(marked.starts), added["seconds"], cpu, used)
-
-
-def _wait(folder: Path, count: int) -> None:
-    ran, since = 0, time.monotonic()
-    while ran < count:
-        time.sleep(0.1)
-        before, ran = ran, marks.read(folder, count).ran
-        if ran > before:
-            since = time.monotonic()
-        elif time.monotonic() - since > PATIENCE:
-            raise Broken(f"{ran} of {count} tasks have run, and no more for {PATIENCE:.0f} s")
 
 
 def partitioned(bench: Bench) -> list[Row]:
@@ -102,7 +76,7 @@ def partitioned(bench: Bench) -> list[Row]:
 
         def once(_: Contestant) -> None:
             if not started:
-                started.append(stack.enter_context(_cluster()))
+                started.append(stack.enter_context(running_cluster()))
             full: list[float] = []
             for at, partitions in enumerate((1, 3)):
                 drained = _drain(bench, started[0], partitions, count)

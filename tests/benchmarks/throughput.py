@@ -46,7 +46,7 @@ def drain(
     crew = Crew(bench, contestant, folder, count, Work(task, processes, concurrency))
     try:
         before = crew.begin()
-        _wait(folder, count, contestant)
+        wait_for_all(folder, count, contestant.name)
         time.sleep(0.05)  # the last settlements are on their way
         after = crew.end()
     finally:
@@ -59,7 +59,8 @@ def drain(
     return Drained(seconds, marked.rate, after.cpu - before.cpu, usage, count - before.ran)
 
 
-def _wait(folder: Path, count: int, contestant: Contestant) -> None:
+def wait_for_all(folder: Path, count: int, who: str) -> None:
+    """All have begun; Broken if there is no progress any more."""
     ran, since = 0, time.monotonic()
     while ran < count:
         time.sleep(0.1)
@@ -67,9 +68,7 @@ def _wait(folder: Path, count: int, contestant: Contestant) -> None:
         if ran > before:
             since = time.monotonic()
         elif time.monotonic() - since > PATIENCE:
-            raise Broken(
-                f"{contestant.name}: {ran} of {count} tasks have run, and no more for {PATIENCE:.0f} s"
-            )
+            raise Broken(f"{who}: {ran} of {count} tasks have run, and no more for {PATIENCE:.0f} s")
 
 
 def enqueue(bench: Bench) -> list[Row]:

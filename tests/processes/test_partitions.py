@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chaos.fleets import RedisCluster
+from chaos.fleets import RedisCluster, running_cluster
 from docket.store.keys import place_of
 from docket.sync import Docket
 from tests.processes import evidence as does
@@ -30,13 +29,8 @@ TASKS = "tests.processes.evidence:of_a_split_docket"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RedisCluster]:
-    with tempfile.TemporaryDirectory(prefix="docket-", ignore_cleanup_errors=True) as folder:
-        cluster = RedisCluster(Path(folder))
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=["single", "cluster"])

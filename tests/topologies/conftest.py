@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chaos.fleets import RedisCluster, Watched
+from chaos.fleets import RedisCluster, Watched, running_cluster
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RedisCluster]:
     """Three masters, for every test that ends none of them."""
-    with tempfile.TemporaryDirectory(prefix="docket-", ignore_cleanup_errors=True) as folder:
-        cluster = RedisCluster(Path(folder))
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
+    with running_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -23,6 +23,7 @@ from docket.store.connect import (
     translated,
     translating,
 )
+from docket.store.gathering import all_of
 from docket.store.listener import Listener, Subscription
 from docket.store.requests import Attempt, Commands, Emit, InTurn, NextEvent, Operation, Stream, Together
 from docket.store.scripts import Call
@@ -63,19 +64,12 @@ class AsyncPerformer:
                             subscription = await self.subscribe(request.channels)
                         reply = await subscription.next(request.timeout)
                     elif isinstance(request, Together):
-                        reply = await self._perform_together(request.operations)
+                        reply = await all_of(map(self.perform, request.operations))
                     else:
                         reply = await self._answer(request)
         finally:
             if subscription is not None:
                 await subscription.close()
-
-    async def _perform_together(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        replies = await asyncio.gather(*map(self.perform, operations), return_exceptions=True)
-        for reply in replies:
-            if isinstance(reply, BaseException):
-                raise reply
-        return replies
 
     async def stream(self, stream: Stream[None]) -> AsyncGenerator[Any]:
         """What a stream emits. ConnectionFailed as from `perform`."""
@@ -97,7 +91,7 @@ class AsyncPerformer:
                             subscription = await self.subscribe(request.channels)
                         reply = await subscription.next(request.timeout)
                     elif isinstance(request, Together):
-                        reply = await self._perform_together(request.operations)
+                        reply = await all_of(map(self.perform, request.operations))
                     elif isinstance(request, Attempt):
                         try:
                             reply = await self.ask(request.call)
@@ -213,7 +207,7 @@ class AsyncStore(AsyncPerformer):
             return self._wire
 
     def _retire_wire(self) -> None:
-        """The next script goes to another connection, and perhaps to another server."""
+        """What is asked next goes over another connection, and perhaps to another server."""
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.retire()

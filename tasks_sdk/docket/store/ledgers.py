@@ -7,10 +7,10 @@ marked with the number of its partition, `2|d:1700000000000-0`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio.to_thread
 
@@ -18,6 +18,7 @@ from docket.settings import DocketSettings
 from docket.store.asynchronous import AsyncStore
 from docket.store.connect import address_of, partitions_of, resolve
 from docket.store.figures import Figures, summed
+from docket.store.gathering import all_of
 from docket.store.ledger import HandedOver, Ledger, Verdict, ids_in
 
 T = TypeVar("T")
@@ -34,13 +35,13 @@ class Ledgers:
         return ids_in(one, len(self._ledgers))
 
     async def ping(self) -> None:
-        await _all(ledger.ping() for ledger in self._ledgers.values())
+        await all_of(ledger.ping() for ledger in self._ledgers.values())
 
     async def renew(self, worker_ids: Sequence[str], lease: timedelta) -> list[bool]:
         """False: that worker was struck off all rolls. Struck off some, it comes back there by itself, and must not
         lose what it runs of the others."""
         ids = [self._ids_in(one) for one in worker_ids]
-        renewed = await _all(
+        renewed = await all_of(
             ledger.renew([each[at] for each in ids], lease)
             for at, ledger in enumerate(self._ledgers.values())
         )
@@ -50,7 +51,7 @@ class Ledgers:
         self, worker_id: str, cause: str, *, started: Sequence[str] | None, max_crashes: int
     ) -> HandedOver:
         begun = None if started is None else _by_partition(started)
-        outcomes = await _all(
+        outcomes = await all_of(
             ledger.hand_over(
                 each,
                 cause,
@@ -67,7 +68,7 @@ class Ledgers:
     async def evacuate(self, worker_id: str, begun: Sequence[str]) -> int:
         kept = _by_partition(begun)
         return sum(
-            await _all(
+            await all_of(
                 ledger.evacuate(each, kept.get(number, ()))
                 for (number, ledger), each in zip(self._ledgers.items(), self._ids_in(worker_id), strict=True)
             )
@@ -79,15 +80,17 @@ class Ledgers:
         for entry, verb, a, b in verdicts:
             number, plain = _unmarked(entry)
             settled.setdefault(number, []).append((plain, verb, a, b))
-        await _all(self._ledgers[number].settle(ids[number], some) for number, some in settled.items())
+        await all_of(self._ledgers[number].settle(ids[number], some) for number, some in settled.items())
 
     async def sweep(self, max_crashes: int, *, thorough: bool = True) -> list[tuple[str, HandedOver]]:
         """Each id is that of one roll."""
-        pages = await _all(ledger.sweep(max_crashes, thorough=thorough) for ledger in self._ledgers.values())
+        pages = await all_of(
+            ledger.sweep(max_crashes, thorough=thorough) for ledger in self._ledgers.values()
+        )
         return [row for page in pages for row in page]
 
     async def suspects(self) -> int:
-        return sum(await _all(ledger.suspects() for ledger in self._ledgers.values()))
+        return sum(await all_of(ledger.suspects() for ledger in self._ledgers.values()))
 
     async def suspects_called_out(self) -> AsyncGenerator[None]:
         called = asyncio.Event()
@@ -108,15 +111,7 @@ class Ledgers:
                     each.cancel()
 
     async def figures(self) -> Figures:
-        return summed(await _all(ledger.figures() for ledger in self._ledgers.values()))
-
-
-async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    replies = await asyncio.gather(*asked, return_exceptions=True)
-    for reply in replies:
-        if isinstance(reply, BaseException):
-            raise reply
-    return [reply for reply in replies if not isinstance(reply, BaseException)]
+        return summed(await all_of(ledger.figures() for ledger in self._ledgers.values()))
 
 
 def _unmarked(entry: str) -> tuple[int, str]:

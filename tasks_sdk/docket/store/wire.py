@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
 from docket import clock
+from docket.store.gathering import all_of
 
 _NOTHING_YET = object()
 _pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = cast(Any, hiredis).pack_command
@@ -76,11 +77,7 @@ class Wire(asyncio.Protocol):
     async def ask_all(self, commands: Sequence[bytes]) -> list[Any]:
         """The replies to these commands. If some are errors, the first is raised, when all have been carried out."""
         replies = self._send(b"".join(commands), len(commands))
-        answers = await asyncio.gather(*replies, return_exceptions=True)
-        for each in answers:
-            if isinstance(each, BaseException):
-                raise each
-        return answers
+        return await all_of(replies)
 
     def _send(self, commands: bytes, count: int) -> list[asyncio.Future[Any]]:
         if self.lost:
