@@ -35,7 +35,8 @@ _STATES = frozenset({b"scheduled", b"queued", b"running", b"completed", b"failed
 
 STATES_ENDED = frozenset({"completed", "failed", "cancelled"})
 
-CLAIM_WIDTH = 12
+CLAIM_WIDTH = 8
+_NOTHING_MORE = (None,) * 5
 
 USUAL_TTL_MS = 900_000
 """What a record without `ttl_ms` means; `lua/_house.lua` knows it, too."""
@@ -145,21 +146,32 @@ class Claimed:
 
 
 def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
-    """From the flat rows of a claim."""
-    return [
-        Claimed(
-            reply[i].decode(),
-            reply[i + 1].decode(errors="surrogateescape"),
-            reply[i + 2].decode(errors="replace") if reply[i + 2] else "",
-            reply[i + 3] or b"",
-            number_in(reply[i + 4]),
-            number_in(reply[i + 5], 1),
-            number_in(reply[i + 6]),
-            number_in(reply[i + 7]),
-            number_in(reply[i + 8]),
-            number_in(reply[i + 9], USUAL_TTL_MS),
-            _text(reply[i + 10]),
-            reply[i + 11],
-        )
-        for i in range(0, len(reply), CLAIM_WIDTH)
-    ]
+    """From the flat rows of a claim: what every call has, and then what few have."""
+    return [_parse_claim(*reply[i : i + CLAIM_WIDTH]) for i in range(0, len(reply), CLAIM_WIDTH)]
+
+
+def _parse_claim(
+    entry: bytes,
+    key: bytes,
+    function: bytes | None,
+    body: bytes | None,
+    when_us: bytes | None,
+    generation: bytes | None,
+    nonce: bytes | None,
+    more: Sequence[bytes | None] | None,
+) -> Claimed:
+    attempt, redelivered, crashes, ttl_ms, admission = more or _NOTHING_MORE
+    return Claimed(
+        entry.decode(),
+        key.decode(errors="surrogateescape"),
+        function.decode(errors="replace") if function else "",
+        body or b"",
+        number_in(when_us),
+        number_in(attempt, 1),
+        number_in(generation),
+        number_in(redelivered),
+        number_in(crashes),
+        number_in(ttl_ms, USUAL_TTL_MS),
+        _text(admission),
+        nonce,
+    )

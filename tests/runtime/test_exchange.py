@@ -88,7 +88,7 @@ def nothing(call: Call, rows: list[Any] | None = None, lapsed: int = 0) -> list[
 
 
 def a_claim(entry: str) -> list[bytes | None]:
-    known = [entry.encode(), b"key", b"f", b"p", b"1", b"1", b"1"]
+    known = [entry.encode(), b"key", b"f", b"p", b"1", b"1"]
     return [*known, *[None] * (CLAIM_WIDTH - len(known))]
 
 

@@ -56,9 +56,12 @@ def test_no_record_however_broken_raises(values):
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(st.lists(VALUES, min_size=CLAIM_WIDTH - 2, max_size=CLAIM_WIDTH - 2))
-def test_no_claim_however_broken_raises(values):
-    (claimed,) = parse_claims([b"d:1-0", b"\xff key", *values])
+@given(
+    st.lists(VALUES, min_size=CLAIM_WIDTH - 3, max_size=CLAIM_WIDTH - 3),
+    st.none() | st.lists(VALUES, min_size=5, max_size=5),
+)
+def test_no_claim_however_broken_raises(values, more):
+    (claimed,) = parse_claims([b"d:1-0", b"\xff key", *values, more])
     assert claimed.entry == "d:1-0"
     assert claimed.key.encode(errors="surrogateescape") == b"\xff key"
 

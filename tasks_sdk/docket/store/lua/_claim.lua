@@ -1,14 +1,27 @@
 -- queued → running: an entry that was delivered to this worker becomes its claim. Needs: _house, _events, _lines,
--- _admission; worker_id, worker_name. A claim is a row of twelve in `claimed`, as docket/message.py reads it.
+-- _admission; worker_id, worker_name. A claim is a row of eight in `claimed`, as docket/message.py reads it.
 local claimed = {}
 local claims = 0
 
 -- What this script itself has just promoted, by entry: its record was read then, and is written once, as what it will be.
 local fresh = {}
 
+-- To look for a field that is not there costs as much as to find one, and most records hold nothing but what every call has.
+-- → that, and all the rest
+local nothing_more = {}
+
 local function read_record(key)
-  return redis.call("HMGET", runs .. key, "state", "entry", "function", "body", "when_us", "attempt", "generation",
-    "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced", "held", "limits", "priority", "nonce")
+  local record = runs .. key
+  local r = redis.call("HMGET", record, "state", "entry", "function", "body", "when_us", "generation", "nonce", "request")
+  local found = 0
+  for i = 1, 8 do
+    found = r[i] and found + 1 or found
+  end
+  if redis.call("HLEN", record) == found then
+    return r, nothing_more
+  end
+  return r, redis.call("HMGET", record, "attempt", "redelivered", "crashes", "ttl_ms", "worker", "busy", "shun", "bounced",
+    "held", "limits", "priority")
 end
 
 local limited, some_are_limited = {}, nil
@@ -27,30 +40,30 @@ end
 
 -- `admission`: "=" and the limits that have admitted it; "!", the number of the one that refuses it, ":" and the limits; "?" if
 -- its limits are not known; nothing if there are none.
-local function add_claim(entry, key, r, admission)
-  local n = #claimed
+local function add_claim(entry, key, r, more, admission)
+  local n = 8 * claims
   claims = claims + 1
   claimed[n + 1] = entry
   claimed[n + 2] = key
-  for i = 3, 10 do
+  for i = 3, 7 do
     claimed[n + i] = r[i]
   end
-  claimed[n + 11] = admission or false
-  claimed[n + 12] = r[18]
+  claimed[n + 8] = (admission or more ~= nothing_more)
+    and { more[1] or false, more[2] or false, more[3] or false, more[4] or false, admission or false }
 end
 
 -- This worker has had it and does not know its task, but another one does: first it goes to the end of the line, where an
 -- idle worker that knows it is served before us; if it comes to us again, they are all busy, and it waits a moment.
-local function bounce(entry, key, r)
+local function bounce(entry, key, r, more)
   check_ours()
   take_out(entry)
-  if r[14] then
+  if more[8] then
     local due = int(now_us + 250000)
     redis.call("HDEL", runs .. key, "bounced", "entry")
     redis.call("HSET", runs .. key, "state", "scheduled", "when_us", due)
     redis.call("ZADD", queue_key, due, key)
   else
-    redis.call("HSET", runs .. key, "bounced", "1", "entry", put_in_line(r[17] or "d", key, r[7]))
+    redis.call("HSET", runs .. key, "bounced", "1", "entry", put_in_line(more[11] or "d", key, r[6]))
   end
 end
 
@@ -66,60 +79,63 @@ local function claim_one(entry, key)
     return set_garbage_aside(entry, key, "not an entry of a docket: it names no key")
   end
   local promoted = fresh[entry]
-  local r = promoted and promoted.record or read_record(key)
+  local r, more
+  if promoted then
+    r, more = promoted.record, promoted.more
+  else
+    r, more = read_record(key)
+  end
   if not r[1] then
     return set_garbage_aside(entry, key, "no record of the execution '" .. key .. "' exists")
-  elseif r[12] == entry then
+  elseif more[6] == entry then
     -- It was claimed, the reply was lost, and meanwhile the key was cancelled or replaced: nobody ran it, nobody will.
     release(key)
     return take_out(entry)
   elseif r[2] ~= entry then
     return take_out(entry)
-  elseif r[1] == "running" and r[11] == worker_id then
+  elseif r[1] == "running" and more[5] == worker_id then
     local permits = redis.call("HGET", runs .. key, "permits")
-    return add_claim(entry, key, r, permits and "=" .. permits)
+    return add_claim(entry, key, r, more, permits and "=" .. permits)
   elseif r[1] ~= "queued" then
     return take_out(entry)
   end
-  for i, field in pairs({ [5] = "when_us", [7] = "generation" }) do
-    if not tonumber(r[i]) then
-      error("no number in its field " .. field, 0)
-    end
-  end
-  if r[10] and not tonumber(r[10]) then
+  if not tonumber(r[5]) then
+    error("no number in its field when_us", 0)
+  elseif not tonumber(r[6]) then
+    error("no number in its field generation", 0)
+  elseif more[4] and not tonumber(more[4]) then
     error("no number in its field ttl_ms", 0)
-  end
-  if not (r[3] and r[4] and tonumber(r[6] or 1) and tonumber(r[8] or 0) and tonumber(r[9] or 0)) then
+  elseif not (r[3] and r[4] and tonumber(more[1] or 1) and tonumber(more[2] or 0) and tonumber(more[3] or 0)) then
     error("its function, body or counts are missing or garbled", 0)
   end
-  if r[13] == worker_id and somebody_knows(r[3]) then
-    return bounce(entry, key, r)
-  elseif r[13] then
+  if more[7] == worker_id and somebody_knows(r[3]) then
+    return bounce(entry, key, r, more)
+  elseif more[7] then
     redis.call("HDEL", runs .. key, "shun", "bounced")
   end
   local admission
-  if r[16] then
-    local verdict = admit(key, entry, r[16], r[7], r[17])
+  if more[10] then
+    local verdict = admit(key, entry, more[10], r[6], more[11])
     if verdict == false then
       return take_out(entry)
     elseif verdict ~= true then
       note_entry(key, promoted and entry)
-      return add_claim(entry, key, r, "!" .. verdict .. ":" .. r[16])
+      return add_claim(entry, key, r, more, "!" .. verdict .. ":" .. more[10])
     end
-    admission = "=" .. r[16]
+    admission = "=" .. more[10]
   elseif is_limited(r[3]) then
     note_entry(key, promoted and entry)
-    return add_claim(entry, key, r, "?")
+    return add_claim(entry, key, r, more, "?")
   end
   if promoted then
     redis.call("HSET", runs .. key, "state", "running", "entry", entry, "worker", worker_id, "started_us", now_text)
   else
     redis.call("HSET", runs .. key, "state", "running", "worker", worker_id, "started_us", now_text)
   end
-  if r[10] ~= "0" then
+  if more[4] ~= "0" then
     announce(key, "running", r[5], worker_name, now_moment, "null")
   end
-  add_claim(entry, key, r, admission)
+  add_claim(entry, key, r, more, admission)
 end
 
 -- Whatever ends the script before this is over leaves it among what was promoted and not claimed.

@@ -2,29 +2,29 @@
 
 local function promote_one(_, key)
   local record = runs .. key
-  local r = read_record(key)
-  local was_held = r[1] == "queued" and r[15]
+  local r, more = read_record(key)
+  local was_held = r[1] == "queued" and more[9]
   if r[1] ~= "scheduled" and not was_held then
     return
   end
   if was_held then
     redis.call("HDEL", record, "held")
   end
-  if r[10] ~= "0" and not was_held then
+  if more[4] ~= "0" and not was_held then
     announce(key, "queued", r[5], "null", "null", "null")
   end
-  if not was_held and (r[16] or is_limited(r[3])) then
+  if not was_held and (more[10] or is_limited(r[3])) then
     redis.call("HSETNX", record, "ticket", int(redis.call("INCR", generations_key)))
   end
-  if r[12] and in_line(r[12]) then
+  if more[6] and in_line(more[6]) then
     redis.call("SADD", deferred_key, key)
     redis.call("HSET", record, "state", "queued", "deferred", "1")
-  elseif was_held or r[9] or r[13] then
-    redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[9] and "s" or r[17] or "d", key, r[7]))
+  elseif was_held or more[3] or more[7] then
+    redis.call("HSET", record, "state", "queued", "entry", put_in_line(more[3] and "s" or more[11] or "d", key, r[6]))
   else
-    local entry = put_in_line(r[17] or "d", key, r[7])
+    local entry = put_in_line(more[11] or "d", key, r[6])
     r[1], r[2] = "queued", entry
-    fresh[entry] = { key = key, record = r }
+    fresh[entry] = { key = key, record = r, more = more }
   end
 end
 

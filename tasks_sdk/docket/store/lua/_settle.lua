@@ -20,7 +20,7 @@ end
 local function finish(key, r, state, problem, kind, payload)
   local record = runs .. key
   local keep, ttl_ms = r[3] ~= "0", r[3] or usual_ttl_ms
-  if r[8] then
+  if r[6] then
     redis.call("DEL", progress .. key)
   end
   if not keep then
@@ -38,7 +38,7 @@ local function finish(key, r, state, problem, kind, payload)
   if problem then
     redis.call("HSET", record, "error", problem)
   end
-  if r[10] then
+  if r[8] then
     redis.call("HDEL", record, "crashes")  -- it was under suspicion, and has come to its end
   end
   redis.call("PEXPIRE", record, ttl_ms)
@@ -46,19 +46,21 @@ local function finish(key, r, state, problem, kind, payload)
 end
 
 local function settle_one(entry, key, outcome, a, b)
-  local r = redis.call("HMGET", runs .. key, "entry", "busy", "ttl_ms", "when_us", "started_us", "attempt", "generation",
-    "progress", "state", "crashes", "permits", "priority")
+  local r = redis.call("HMGET", runs .. key, "entry", "busy", "ttl_ms", "when_us", "started_us", "progress", "state", "crashes",
+    "permits")
   if r[2] == entry then
     release(key)
     return 2
-  elseif r[1] ~= entry or not (r[9] == "running" or r[9] == "queued") then
+  elseif r[1] ~= entry or not (r[7] == "running" or r[7] == "queued") then
     return 0
   end
   if outcome ~= "completed" and outcome ~= "failed" and outcome ~= "cancelled" then
     check_ours()  -- those change the record alone; all others put it somewhere
+    local rest = redis.call("HMGET", runs .. key, "attempt", "generation", "priority")
+    r[10], r[11], r[12] = rest[1], rest[2], rest[3]
   end
-  if r[11] then
-    free_permits(key, r[11], entry)
+  if r[9] then
+    free_permits(key, r[9], entry)
     redis.call("HDEL", runs .. key, "permits")
   end
   if outcome == "completed" then

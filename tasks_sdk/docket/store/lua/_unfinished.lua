@@ -21,20 +21,20 @@ end
 -- another attempt of the same generation
 local function retry(key, r, delay_us, counted)
   if counted then
-    if r[6] then
+    if r[10] then
       redis.call("HINCRBY", runs .. key, "attempt", 1)
     else
       redis.call("HSET", runs .. key, "attempt", 2)
     end
   end
   redis.call("HDEL", runs .. key, "entry", "crashes", "worker", "started_us")
-  if r[8] then
+  if r[6] then
     forget_progress(key)
   end
-  if r[11] and delay_us > 0 then
-    redis.call("HSETNX", runs .. key, "ticket", r[7])
+  if r[9] and delay_us > 0 then
+    redis.call("HSETNX", runs .. key, "ticket", r[11])
   end
-  run_again(key, r, delay_us, r[7], r[11])
+  run_again(key, r, delay_us, r[11], r[9])
 end
 
 -- the next run of a perpetual task: a generation with a clean record, and perhaps with other arguments
@@ -50,7 +50,7 @@ local function perpetuate(key, r, delay_us, body)
       redis.call("HSET", runs .. key, "nonce", nonce)
     end
   end
-  if r[8] then
+  if r[6] then
     forget_progress(key)
   end
   run_again(key, r, delay_us, generation)
@@ -59,9 +59,9 @@ end
 -- running → queued, in front of everybody else, without losing an attempt; a suspect stays one
 local function give_back(key, r, begun)
   local record = runs .. key
-  redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[10] and "s" or "r", key, r[7]))
+  redis.call("HSET", record, "state", "queued", "entry", put_in_line(r[8] and "s" or "r", key, r[11]))
   redis.call("HDEL", record, "worker", "started_us")
-  if r[8] then
+  if r[6] then
     forget_progress(key)
   end
   if begun then
