@@ -244,18 +244,18 @@ class Exchange:
             await self._wake.wait()
             return
         until = self._next_look()
-        due = self._schedule.instant
-        if due is not None:
-            until = min(until, due)
         if self._suspects_since is not None and self._claims.allowance > 0:
             until = min(until, self._suspects_since + _PATIENCE_WITH_SUSPECTS)
+        due, grain = self._schedule.instant, 0.0
+        if due is not None and due < until:
+            until, grain = due, _TIMER_GRAIN
         delay = until - clock.monotonic()
-        if delay <= _TIMER_GRAIN:
+        if delay <= grain:
             # The last millisecond is turned through: a timer could only be late for it.
             await asyncio.sleep(0)
             return
         self._wake.clear()
-        timer = asyncio.get_running_loop().call_later(delay - _TIMER_GRAIN, self._wake.set)
+        timer = asyncio.get_running_loop().call_later(delay - grain, self._wake.set)
         try:
             await self._wake.wait()
         finally:

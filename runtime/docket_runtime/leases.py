@@ -18,6 +18,8 @@ from docket.store.keys import Keys
 _LOG = logging.getLogger("docket.worker.leases")
 
 _AFTER_A_FAILURE = 0.2
+_AT_EASE = 8
+"""Whoever is vouched for asks again after this part of its lease."""
 
 
 class LeaseKeeper:
@@ -35,6 +37,7 @@ class LeaseKeeper:
     ) -> None:
         self._address, self._keys = address, keys
         self._interval, self._lease = interval.total_seconds(), lease
+        self._at_ease = max(self._interval, lease / 1000 / _AT_EASE)
         self._vouched, self._lapsed = vouched, lapsed
         self._worker_id = ""
         self._closing = threading.Event()
@@ -55,9 +58,10 @@ class LeaseKeeper:
         store: BlockingStore | None = None
         pause = self._interval
         while not self._closing.wait(pause):
-            pause = self._interval
             if self._vouched():
+                pause = self._at_ease
                 continue
+            pause = self._interval
             worker_id = self._worker_id
             try:
                 store = store or BlockingStore(self._address, connections=1)

@@ -179,8 +179,9 @@ class Prompter:
         core = self._docket.core
         body = core.body_of(core.call(core.prepare(trace, None, number), ("rehearsal",), {}), header())
         due = str(clock.to_us(clock.now()))
-        fields = (f"d:1-{number}", number, trace.__name__, body, due, "1", "1", "0", "0", "0")
-        return [*(each if isinstance(each, bytes) else each.encode() for each in fields), None, None]
+        fields = (f"d:1-{number}", number, trace.__name__, body, due, "1")
+        nothing_kept = [None, None, None, b"0", None]
+        return [*(each if isinstance(each, bytes) else each.encode() for each in fields), None, nothing_kept]
 
 
 def encoded(reply: Any) -> bytes:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -41,9 +41,13 @@ class _Awaited:
 class Dumps:
     """A dump that nobody asked for is taken too: of a process that crashed, or was sent USR1 by somebody else."""
 
-    def __init__(self, spool: Spool, title_of: Callable[[int], str]) -> None:
+    def __init__(
+        self, spool: Spool, title_of: Callable[[int], str], writers: Callable[[], Iterable[int]]
+    ) -> None:
+        """`writers`: the numbers of those that are there, and may write although nobody has asked."""
         self._spool = spool
         self._title_of = title_of
+        self._writers = writers
         self._awaited: dict[int, _Awaited] = {}
         self._looked_at = 0.0
 
@@ -68,7 +72,7 @@ class Dumps:
         if not self._awaited and now < self._looked_at + PATIENCE:
             return math.inf
         self._looked_at = now
-        for number in range(len(self._spool.files)):
+        for number in self._writers():
             if number not in self._awaited and self._spool.size(number):
                 self._awaited[number] = _Awaited(0, self._title_of(number), now, True)
         for number in list(self._awaited):

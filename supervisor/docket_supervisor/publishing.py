@@ -44,6 +44,8 @@ class Publisher:
         self._bulletin = bulletin
         self._least_ready = settings.min_ready
         self._crew = crew
+        self._shown = len(bulletin.slots)
+        """So many may say something; an earlier supervisor may have left them so."""
         self._proven: set[int] = set()
         """Slots that have had a worker that could claim."""
         bulletin.supervisor_pid = os.getpid()
@@ -61,9 +63,9 @@ class Publisher:
         slots = self._crew.slots
         for number, post in enumerate(slots):
             self._put_up(bulletin.slots[number], number, post)
-        for notice in bulletin.slots[len(slots) :]:
-            if notice.state:
-                notice.seat, notice.state = -1, ""
+        for notice in bulletin.slots[len(slots) : self._shown]:
+            notice.seat, notice.state = -1, ""
+        self._shown = len(slots)
         needed = self._least_ready or len(slots)
         if slots and len(self._proven.intersection(range(len(slots)))) >= needed:
             bulletin.complete = True

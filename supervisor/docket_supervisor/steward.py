@@ -191,9 +191,9 @@ class Steward:
         while True:
             now = self._bulletin.steward_ticked_at = clock.monotonic()
             self._stirring.look(now)
-            if any(seat.evacuating for seat in self._seats):
+            if any(seat.pid and seat.evacuating for seat in self._seats):
                 self._evacuating.set()
-            await anyio.sleep(TICK if self._stirring.lately(now) else CALM_TICK)
+            await _until_next(TICK if self._stirring.lately(now) else CALM_TICK)
 
     # Redis's side
 
@@ -328,11 +328,9 @@ class Steward:
     # One round of anything
 
     async def _every(self, seconds: float, round: Callable[[], Awaitable[None]]) -> None:
-        due = clock.monotonic()
         while True:
             await round()
-            due = max(due + seconds, clock.monotonic())
-            await anyio.sleep(due - clock.monotonic())
+            await _until_next(seconds)
 
     async def _attempt(self, verb: Callable[[], Awaitable[T]]) -> T | None:
         """What the verb returns; None if it failed, which has been told then."""
@@ -378,3 +376,9 @@ class Steward:
     async def _rest(self) -> None:
         await anyio.sleep(self._pause)
         self._pause = min(LONGEST_PAUSE, self._pause * 2)
+
+
+async def _until_next(seconds: float) -> None:
+    """The next multiple of so many seconds: who waits for a second and who waits for two are woken as one."""
+    now = clock.monotonic()
+    await anyio.sleep((now // seconds + 1) * seconds - now)

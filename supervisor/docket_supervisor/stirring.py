@@ -15,12 +15,13 @@ class Stirring:
 
     def __init__(self, seats: Sequence[Seat]) -> None:
         self._seats = seats
-        self._seen: list[tuple[int, int]] = []
+        self._seen: list[tuple[int, int]] | None = None
         self._stirred_at = 0.0
 
     def look(self, now: float) -> None:
-        seen = [(seat.pid, seat.totals.started) for seat in self._seats]
-        if seen != self._seen or any(seat.is_busy for seat in self._seats):
+        taken = [seat for seat in self._seats if seat.pid]
+        seen = [(seat.pid, seat.totals.started) for seat in taken]
+        if seen != self._seen or any(seat.is_busy for seat in taken):
             self._seen, self._stirred_at = seen, now
 
     def lately(self, now: float) -> bool:

@@ -109,7 +109,7 @@ class Supervisor:
             self._stewardship.count_suspects,
             self._events.append,
         )
-        self._dumps = Dumps(self._inherited.spool, self._writer_of)
+        self._dumps = Dumps(self._inherited.spool, self._title_of, self._writers)
         self._crew.dump_of = self._dumps.died
         self._vigil = Vigil(settings, self._crew.posts, self._crew, self._dumps)
         self._premises = Premises(settings, Verbs(self).obey)
@@ -479,7 +479,12 @@ class Supervisor:
         for pid in self._sources.pids():
             self._dumps.ask(spool.template, pid, f"template {title}")
 
-    def _writer_of(self, number: int) -> str:
+    def _writers(self) -> list[int]:
+        """Who may write its stacks into the spool, by the number of its file."""
+        spool = self._inherited.spool
+        return [*(post.number for post in self._crew.posts if post.pid), spool.steward, spool.template]
+
+    def _title_of(self, number: int) -> str:
         spool = self._inherited.spool
         if number < spool.steward:
             return self._crew.posts[number].title

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import psutil
 
 _GONE = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
@@ -28,6 +30,12 @@ def stopped(pid: int) -> bool:
 def able(pid: int) -> bool:
     """It computes, sleeps or waits (a blocked event loop does too), and is neither dead nor stopped."""
     try:
-        return psutil.Process(pid).status() not in _UNABLE
+        return _process(pid).status() not in _UNABLE
     except psutil.Error:
         return False
+
+
+@lru_cache(maxsize=512)
+def _process(pid: int) -> psutil.Process:
+    """Made once: that reads when the process began, which is as dear as to read how it is. Whoever asks goes by the pid."""
+    return psutil.Process(pid)

@@ -26,7 +26,7 @@ def spool() -> Iterator[Spool]:
 
 @pytest.fixture
 def dumps(spool: Spool) -> Dumps:
-    return Dumps(spool, lambda number: f"process {number}")
+    return Dumps(spool, lambda number: f"process {number}", lambda: range(len(spool.files)))
 
 
 @pytest.fixture
