@@ -37,5 +37,5 @@ def able(pid: int) -> bool:
 
 @lru_cache(maxsize=512)
 def _process(pid: int) -> psutil.Process:
-    """Made once: that reads when the process began, which is as dear as to read how it is. Whoever asks goes by the pid."""
+    """Made once: that reads when the process began, which is as dear as to read how it is."""
     return psutil.Process(pid)
