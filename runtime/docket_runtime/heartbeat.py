@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from docket_runtime.worker import Worker
 
 INTERVAL = 0.25
-_AT_REST = 1.0
+_AT_REST = 2.0
 _RESTS_AFTER = 2.0
 """Seconds without a claim; only under a supervisor, whose sight of the worker does not depend on these ticks alone."""
 _TITLED_EVERY = 1.0

@@ -48,7 +48,7 @@ AWAY = (
 )
 TICK = 0.5
 """Seconds between two signs that the loop turns, and looks at the board."""
-CALM_TICK = 1.0
+CALM_TICK = 2.0
 LONGEST_PAUSE = 2.0
 MOST_REFUSALS = 100
 """So many are remembered as told."""
@@ -133,8 +133,8 @@ class Steward:
 
     @property
     def _sweep_interval(self) -> float:
-        """A lapse is noticed within a quarter of the lease, or three seconds."""
-        return min(3.0, max(0.1, self._worker.redelivery_timeout.total_seconds() / 4))
+        """A lapse is noticed within a quarter of the lease, or four seconds."""
+        return min(4.0, max(0.1, self._worker.redelivery_timeout.total_seconds() / 4))
 
     @property
     def ledger(self) -> AnyLedger:

@@ -30,11 +30,11 @@ async def test_a_supervised_worker_rests_until_its_first_claim(docket: Docket) -
     docket.register(look)
     async with running(docket, surroundings=Surroundings(board=board, vouched=lambda: True)):
         assert board.pauses[:1] in ([], [0.25])
-        await until(lambda: board.pauses[-1:] == [1.0])
+        await until(lambda: board.pauses[-1:] == [2.0])
         await (await docket.add(look)()).get_result()
         # The claim itself has ticked, before the body began.
         assert seen == [0.25]
-        await until(lambda: board.pauses[-1:] == [1.0])
+        await until(lambda: board.pauses[-1:] == [2.0])
 
 
 async def test_a_worker_that_is_alone_never_rests(docket: Docket) -> None:
@@ -53,6 +53,6 @@ async def test_what_blocks_the_loop_of_a_worker_that_rested_is_named(docket: Doc
 
     docket.register(blocks)
     async with running(docket, surroundings=Surroundings(board=board, vouched=lambda: True)):
-        await until(lambda: board.pauses[-1:] == [1.0])
+        await until(lambda: board.pauses[-1:] == [2.0])
         await (await docket.add(blocks, key="blocker")()).get_result()
         await until(lambda: "blocker (blocks) blocked the loop for 0.9 s" in caplog.text)
