@@ -17,6 +17,7 @@ from importlib.resources import files
 from docket.store.keys import Keys
 
 _PUT_IN = re.compile(r'^--@(include|later) "(\w+)"$', re.MULTILINE)
+_NESTED = "--@nested\n"
 _EXPORTS = re.compile(r"^--@exports (.+)$", re.MULTILINE)
 _NAME_OF_A_KEY = re.compile(r"^local (\w+) = prefix \.\. .*\n", re.MULTILINE)
 
@@ -25,7 +26,9 @@ def source_of(name: str) -> str:
     """The text of a script, its fragments put in, without the names of keys that it does not use.
 
     Lua makes each function anew whenever a script is called, and most calls need few. So the functions of a fragment
-    that is put in `later` are made when one of those that it exports is called for the first time.
+    that is put in `later` are made when one of those that it exports is called for the first time. And it finds what a
+    function uses of the block around it by walking through all that any function uses of that block: so what is
+    `nested` stands in a block of its own.
     """
     later: dict[str, str] = {}
     text = _put_together(name, later)
@@ -39,6 +42,9 @@ def source_of(name: str) -> str:
         }
     for fragment in later:
         text = text.replace(_place_of(fragment), _door(fragment, later[fragment]))
+    before, nested, after = text.partition(_NESTED)
+    if nested:
+        text = f"{before}return (function()\n{after}\nend)()"
     return _NAME_OF_A_KEY.sub(lambda match: match[0] if _is_used(match[1], text) else "", text)
 
 

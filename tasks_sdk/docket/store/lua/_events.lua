@@ -1,8 +1,9 @@
 -- Events in the documented JSON: of states (all eight fields each time), of progress. Needs: _house.
-local dates = {}
 
--- Days since 1970 → "2025-01-15" (Howard Hinnant, chrono-compatible low-level date algorithms)
-local function date_of(day)
+-- Whole seconds → '"2025-01-15T10:30:05.' (Howard Hinnant, chrono-compatible low-level date algorithms)
+local function second_of(whole)
+  local day = math.floor(whole / 86400)
+  local rest = whole - day * 86400
   local z = day + 719468
   local era = math.floor(z / 146097)
   local doe = z - era * 146097
@@ -11,25 +12,13 @@ local function date_of(day)
   local mp = math.floor((5 * doy + 2) / 153)
   local month = mp < 10 and mp + 3 or mp - 9
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format("%04d-%02d-%02d", year, month, doy - math.floor((153 * mp + 2) / 5) + 1)
+  return string.format('"%04d-%02d-%02dT%02d:%02d:%02d.', year, month, doy - math.floor((153 * mp + 2) / 5) + 1,
+    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
 end
 
--- Whole seconds → '"2025-01-15T10:30:05.'. Formatting costs more than publishing, and most of a batch lies within a few seconds.
-local seconds = {}
-
-local function second_of(whole)
-  local day = math.floor(whole / 86400)
-  local date = dates[day]
-  if not date then
-    date = date_of(day)
-    dates[day] = date
-  end
-  local rest = whole - day * 86400
-  return string.format('"%sT%02d:%02d:%02d.', date, math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
-end
-
--- And many executions of a batch share their moments to the microsecond.
-local moments = {}
+-- Formatting costs more than publishing. Most of a batch lies within a few seconds, and many executions share their moments to
+-- the microsecond.
+local seconds, moments = {}, {}
 
 local function moment(us)
   if not us then

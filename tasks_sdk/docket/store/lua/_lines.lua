@@ -1,4 +1,5 @@
 -- How an execution stands in line. Needs: _house, _events.
+--@nested
 
 -- Names of limits where something has become free: their lines are looked at when the script has done everything else.
 local freed = { c = {}, r = {} }
