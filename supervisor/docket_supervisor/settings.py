@@ -8,10 +8,10 @@ from datetime import timedelta
 
 from docket.durations import describe
 from docket.logs import LogFormat, LogLevel, checked_format, checked_level, default_format
+from docket.processors import processors
 from docket.settings import DocketSettings, refuse_strangers
 from docket_runtime.settings import WorkerSettings
 from docket_supervisor.limits import Limits
-from docket_supervisor.sizes import processors
 
 RESERVED_SECONDS = 3.0
 """How long the steward may take to hand over what a killed worker held, before the supervisor leaves anyway."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TypedDict
+
+from docket.processors import processors
 
 
 class Sizes(TypedDict):
@@ -11,14 +12,6 @@ class Sizes(TypedDict):
     min_processes: int
     max_processes: int | None
     autoscale: bool
-
-
-def processors() -> int:
-    """The cores that this process may use, which in a container may be fewer than the machine has."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def numbers(text: str, fewest: int | None, most: int | None) -> Sizes:

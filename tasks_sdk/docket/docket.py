@@ -128,7 +128,7 @@ class Docket:
         await self._close(store)
 
     def _connected(self, address: Address) -> AsyncStore | AsyncScattered:
-        make = partial(AsyncStore, traced=self.settings.enable_internal_instrumentation)
+        make = partial(AsyncStore, traced=self.settings.enable_internal_instrumentation, wakeful=True)
         store, partitions = make(address), self.core.partitions
         if not partitions.split:
             return store

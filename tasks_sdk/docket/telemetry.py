@@ -6,6 +6,7 @@ none: that look, and no more, is what a call costs then. The providers that come
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,16 +22,30 @@ NOTHING: AbstractContextManager[None] = nullcontext()
 PRODUCERS = frozenset({"add", "replace", "add_many", "replace_many"})
 
 
+_NAMED = not os.environ.keys().isdisjoint({"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_METER_PROVIDER"})
+"""The environment says which provider there is to be."""
+
+
 def tracing() -> bool:
     """Somebody wants traces."""
     api = sys.modules.get("opentelemetry.trace")
-    return api is not None and _is_real(api.get_tracer_provider(), "opentelemetry.trace")
+    if api is None or _nobody_has_set(api, "_TRACER_PROVIDER"):
+        return False
+    return _is_real(api.get_tracer_provider(), "opentelemetry.trace")
 
 
 def metering() -> bool:
     """Somebody wants metrics."""
     api = sys.modules.get("opentelemetry.metrics")
-    return api is not None and _is_real(api.get_meter_provider(), "opentelemetry.metrics")
+    if api is None or _nobody_has_set(sys.modules.get("opentelemetry.metrics._internal"), "_METER_PROVIDER"):
+        return False
+    return _is_real(api.get_meter_provider(), "opentelemetry.metrics")
+
+
+def _nobody_has_set(api: object, provider: str) -> bool:
+    """Told from where the API keeps it: asked, it looks into the environment anew each time, which costs more than all
+    else that an `add` does for telemetry. Where it should be kept elsewhere one day, it is asked."""
+    return getattr(api, provider, api) is None and not _NAMED
 
 
 def _is_real(provider: object, api: str) -> bool:

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from docket.processors import processors
 from docket_runtime.settings import WorkerSettings
 from docket_supervisor.settings import SPARES, SupervisorSettings, in_options
-from docket_supervisor.sizes import numbers, processors
+from docket_supervisor.sizes import numbers
 
 
 def refusal(**given: object) -> str:

@@ -11,6 +11,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError, ResponseError
 
 from docket.errors import AuthenticationFailed
+from docket.processors import processors
 from docket.store import refusals
 from docket.store.connect import (
     BROKEN,
@@ -132,11 +133,19 @@ class AsyncStore(AsyncPerformer):
     """A few connections, shared by everybody in this event loop."""
 
     def __init__(
-        self, address: Address, *, connections: int = 8, traced: bool = False, **options: Any
+        self,
+        address: Address,
+        *,
+        connections: int = 8,
+        traced: bool = False,
+        wakeful: bool = False,
+        **options: Any,
     ) -> None:
-        """`traced`: an instrumentation of redis-py, if there is one, may see what is asked."""
+        """`traced`: an instrumentation of redis-py, if there is one, may see what is asked. `wakeful`: as a `Wire` is,
+        where there is another processor for Redis."""
         self.address = address
         self.traced = traced
+        self._wakeful = wakeful and processors() > 1
         self.client: Any = async_client(address, connections, **options)
         self._free = asyncio.Semaphore(connections)
         self._quiet_client = async_client(address, 2)
@@ -200,7 +209,8 @@ class AsyncStore(AsyncPerformer):
         async with self._opening:
             if self._wire is None or self._wire.lost:
                 connection = self.client.connection_pool.make_connection()
-                wire = Wire(connection, min(connection.socket_timeout or REPLY_TIMEOUT, REPLY_TIMEOUT))
+                patience = min(connection.socket_timeout or REPLY_TIMEOUT, REPLY_TIMEOUT)
+                wire = Wire(connection, patience, wakeful=self._wakeful)
                 async with asyncio.timeout(REPLY_TIMEOUT):
                     await wire.open()
                 self._wire = wire
