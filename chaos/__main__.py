@@ -52,52 +52,62 @@ def _read(parser: Callable[[str], Any], flag: str) -> Callable[[str], Any]:
     return read
 
 
+Drill = Annotated[
+    Name,
+    typer.Argument(help="What is broken.", metavar="DRILL", show_choices=False),
+]
+Seed = Annotated[int | None, typer.Option(help="What is done when; the same seed, the same schedule.")]
+Duration = Annotated[
+    timedelta | None,
+    typer.Option(
+        parser=_read(parse, "--duration"),
+        metavar="DURATION",
+        help="How long things are broken: 30s, 10m. [default: 60s for storm, else 20s]",
+    ),
+]
+Processes = Annotated[int, typer.Option(min=1, help="Worker processes.")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DOCKET_CHAOS_URL",
+        help="A Redis to try it on, redis:// or unix://; its docket `chaos` is cleared. Pausing and filling it "
+        "concerns all that use it. [default: one is started for the drill]",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", help="Write the report as JSON into this file.", metavar="FILE")
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option("--gantt", help="Draw places over time into this .svg or .html file.", metavar="FILE"),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where logs, ledger, report and picture are kept. [default: a temporary one, kept only if something "
+        "is wrong]",
+        metavar="FOLDER",
+    ),
+]
+Timed = Annotated[
+    bool,
+    typer.Option("--timed/--not-timed", help="How soon all goes on after a kill is part of the verdict."),
+]
+
+
 @app.command(help=HELP)
 def main(
-    drill: Annotated[
-        Name,  # pyright: ignore[reportInvalidTypeForm]
-        typer.Argument(help="What is broken.", metavar="DRILL", show_choices=False),
-    ],
-    seed: Annotated[
-        int | None, typer.Option(help="What is done when; the same seed, the same schedule.")
-    ] = None,
-    duration: Annotated[
-        timedelta | None,
-        typer.Option(
-            parser=_read(parse, "--duration"),
-            metavar="DURATION",
-            help="How long things are broken: 30s, 10m. [default: 60s for storm, else 20s]",
-        ),
-    ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 4,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="DOCKET_CHAOS_URL",
-            help="A Redis to try it on, redis:// or unix://; its docket `chaos` is cleared. Pausing and filling it "
-            "concerns all that use it. [default: one is started for the drill]",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    report_file: Annotated[
-        Path | None, typer.Option("--report", help="Write the report as JSON into this file.", metavar="FILE")
-    ] = None,
-    picture: Annotated[
-        Path | None,
-        typer.Option("--gantt", help="Draw places over time into this .svg or .html file.", metavar="FILE"),
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where logs, ledger, report and picture are kept. [default: a temporary one, kept only if something "
-            "is wrong]",
-            metavar="FOLDER",
-        ),
-    ] = None,
-    timed: Annotated[
-        bool,
-        typer.Option("--timed/--not-timed", help="How soon all goes on after a kill is part of the verdict."),
-    ] = True,
+    drill: Drill,  # pyright: ignore[reportInvalidTypeForm]
+    seed: Seed = None,
+    duration: Duration = None,
+    processes: Processes = 4,
+    url: Url = None,
+    as_json: AsJson = False,
+    report_file: ReportFile = None,
+    picture: Picture = None,
+    folder: Folder = None,
+    timed: Timed = True,
 ) -> None:
     chosen = DRILLS[drill.value]
     if picture is not None and picture.suffix not in (".svg", ".html"):
@@ -106,13 +116,12 @@ def main(
         )
     if url is not None and (why := can_be_had(chosen, url)):
         raise typer.BadParameter(why, param_hint="'--url'")
-    seconds = chosen.seconds if duration is None else duration.total_seconds()
+    length = timedelta(seconds=chosen.seconds) if duration is None else duration
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     console = Console(stderr=as_json) if sys.stdout.isatty() else Console(stderr=as_json, width=120)
     place = folder or Path(tempfile.mkdtemp(prefix="docket-chaos-"))
     place.mkdir(parents=True, exist_ok=True)
-    length = describe(timedelta(seconds=seconds))
-    console.print(f"{chosen.name} for {length}, seed {seed}, evidence in {place}", highlight=False)
+    console.print(f"{chosen.name} for {describe(length)}, seed {seed}, evidence in {place}", highlight=False)
     try:
         with console.status("starting") as status:
             evidence = carry_out(
@@ -120,7 +129,7 @@ def main(
                 url=url,
                 folder=place,
                 seed=seed,
-                seconds=seconds,
+                seconds=length.total_seconds(),
                 processes=processes,
                 timed=timed,
                 tell=status.update,

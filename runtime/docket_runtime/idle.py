@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from docket.store import refusals
 from docket.store.asynchronous import AsyncStore
-from docket.store.keys import GROUP, Keys
+from docket.store.keys import GROUP, Keys, name_in
 from docket.telemetry import internal
 from docket_runtime.exchange import Exchange
 from docket_runtime.outage import Outage
@@ -68,7 +68,7 @@ class IdleReader:
         for _, entries in reply or ():
             for entry_id, fields in entries:
                 values = dict(zip(fields[::2], fields[1::2], strict=False)) if fields else {}
-                key = values.get(b"k", b"").decode(errors="surrogateescape")
+                key = name_in(values.get(b"k", b""))
                 self._exchange.deliver(f"d:{entry_id.decode()}", key)
 
     async def _connect(self) -> Any:

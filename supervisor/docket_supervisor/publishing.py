@@ -11,7 +11,7 @@ from docket_supervisor.phases import Phase
 from docket_supervisor.posts import Post, Sitting
 from docket_supervisor.settings import SupervisorSettings
 
-PERIOD = 1.0
+PERIOD = 1.5
 """Seconds between two turns of the supervisor's loop at the most: whoever reads the bulletin can tell by that."""
 
 _PHASES = {

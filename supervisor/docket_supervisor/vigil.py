@@ -22,9 +22,9 @@ from docket_supervisor.vitality import stopped
 logger = logging.getLogger("docket.supervisor")
 
 INTERVAL = 0.25
-_CALM_INTERVAL = 1.0
+_CALM_INTERVAL = 1.5
 """Seconds between two looks while nobody runs anything and nothing is wrong."""
-_ASLEEP = 2.0
+_ASLEEP = 3.0
 """Seconds between two turns of ours after which we were stopped ourselves, and no tick's age means anything."""
 _OVERDUE = 5.0
 """Seconds after which one that was killed should have been gone."""

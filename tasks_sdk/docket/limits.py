@@ -11,7 +11,7 @@ from typing import Any
 from docket import clock
 from docket.message import name_of
 from docket.store import scripts
-from docket.store.keys import Keys
+from docket.store.keys import Keys, name_in
 from docket.store.requests import Commands, Operation
 
 _PAGE = 200
@@ -56,7 +56,7 @@ def limits(keys: Keys) -> Operation[list[LimitInfo]]:
     maximums = _maximums(flat)
     found: list[LimitInfo] = []
     for kind, raw in ((CONCURRENCY, concurrent), (RATE, throttled)):
-        names = sorted(name.decode() for name in raw)
+        names = sorted(map(name_in, raw))
         for start in range(0, len(names), _PAGE):
             found += yield from _page(keys, kind, names[start : start + _PAGE], maximums)
     return found
@@ -83,14 +83,14 @@ def set_maximum(keys: Keys, name: str, most: int | None) -> Operation[int | None
     while True:
         ((raw, names),) = yield Commands((("SSCAN", keys.limits, cursor, "COUNT", _PAGE),))
         if names:
-            yield scripts.look(keys, [limit.decode(errors="surrogateescape") for limit in names])
+            yield scripts.look(keys, [name_in(limit) for limit in names])
         cursor = raw.decode()
         if cursor == "0":
             return None if before is None else int(before)
 
 
 def _maximums(reply: list[bytes]) -> dict[str, int]:
-    return {name.decode(): int(most) for name, most in zip(reply[::2], reply[1::2], strict=True)}
+    return {name_in(name): int(most) for name, most in zip(reply[::2], reply[1::2], strict=True)}
 
 
 def _page(keys: Keys, kind: str, names: list[str], maximums: dict[str, int]) -> Operation[list[LimitInfo]]:
@@ -103,8 +103,8 @@ def _page(keys: Keys, kind: str, names: list[str], maximums: dict[str, int]) -> 
     found: list[LimitInfo] = []
     for i, name in enumerate(names):
         used, waiting, first = replies[3 * i : 3 * i + 3]
-        held = sorted(key.decode(errors="surrogateescape") for key in used) if kind == CONCURRENCY else []
-        head = [key.decode(errors="surrogateescape") for key in first]
+        held = sorted(map(name_in, used)) if kind == CONCURRENCY else []
+        head = [name_in(key) for key in first]
         if not (held or waiting or used):
             continue
         records = yield from _records(keys, [*held, *head])

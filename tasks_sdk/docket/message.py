@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from docket import clock
+from docket.store.keys import name_in
 
 FIELDS = (
     "state",
@@ -36,7 +37,6 @@ _STATES = frozenset({b"scheduled", b"queued", b"running", b"completed", b"failed
 STATES_ENDED = frozenset({"completed", "failed", "cancelled"})
 
 CLAIM_WIDTH = 8
-_NOTHING_MORE = (None,) * 5
 
 USUAL_TTL_MS = 900_000
 """What a record without `ttl_ms` means; `lua/_house.lua` knows it, too."""
@@ -134,15 +134,16 @@ class Claimed:
     function: str
     body: bytes
     when_us: int
-    attempt: int
     generation: int
-    redelivered: int
-    crashes: int
-    ttl_ms: int = 0
+    nonce: bytes | None = None
+    """What a signed body must have been signed with."""
+    attempt: int = 1
+    redelivered: int = 0
+    crashes: int = 0
+    ttl_ms: int = USUAL_TTL_MS
     admission: str | None = None
     """None: no limits are known. `=` and the limits that have admitted it; `!`, the number of the one that refuses it
     for good, `:` and the limits; `?`: its task is limited, and its worker has to say by what."""
-    nonce: bytes | None = None
 
 
 def parse_claims(reply: Sequence[Any]) -> list[Claimed]:
@@ -160,18 +161,13 @@ def _parse_claim(
     nonce: bytes | None,
     more: Sequence[bytes | None] | None,
 ) -> Claimed:
-    attempt, redelivered, crashes, ttl_ms, admission = more or _NOTHING_MORE
-    return Claimed(
-        entry.decode(),
-        key.decode(errors="surrogateescape"),
-        function.decode(errors="replace") if function else "",
-        body or b"",
-        number_in(when_us),
-        number_in(attempt, 1),
-        number_in(generation),
-        number_in(redelivered),
-        number_in(crashes),
-        number_in(ttl_ms, USUAL_TTL_MS),
-        _text(admission),
-        nonce,
+    name = function.decode(errors="replace") if function else ""
+    claimed = Claimed(
+        entry.decode(), name_in(key), name, body or b"", number_in(when_us), number_in(generation), nonce
     )
+    if more is not None:
+        attempt, redelivered, crashes, ttl_ms, admission = more
+        claimed.attempt, claimed.redelivered = number_in(attempt, 1), number_in(redelivered)
+        claimed.crashes, claimed.ttl_ms = number_in(crashes), number_in(ttl_ms, USUAL_TTL_MS)
+        claimed.admission = _text(admission)
+    return claimed

@@ -12,7 +12,7 @@ from docket import clock
 from docket.execution import ExecutionView
 from docket.message import FIELDS, Record, name_of, parse_record
 from docket.states import ExecutionState
-from docket.store.keys import Keys
+from docket.store.keys import Keys, name_in
 from docket.store.ledger import family_of
 from docket.store.requests import Commands, Operation
 
@@ -98,9 +98,9 @@ class Tour:
                 ("SMEMBERS", keys.lifted),
             )
         )
-        yield from self._records([key.decode(errors="surrogateescape") for key in deferred])
+        yield from self._records([name_in(key) for key in deferred])
         for rule in (*(rule for rule, _ in rules), *lifted):
-            yield from self._zset(keys.held(rule.decode()))
+            yield from self._zset(keys.held(name_in(rule)))
         yield from self._zset(keys.queue)
 
     def dead(self) -> Operation[None]:
@@ -112,7 +112,7 @@ class Tour:
         keys, cursor = self._keys, "0"
         while True:
             ((raw, names),) = yield Commands((("SSCAN", keys.limits, cursor, "COUNT", PAGE),))
-            yield from self._lines_of([keys.waiting(name.decode()) for name in names])
+            yield from self._lines_of([keys.waiting(name_in(name)) for name in names])
             cursor = raw.decode()
             if cursor == "0":
                 break
@@ -136,7 +136,7 @@ class Tour:
             for _, fields in entries:
                 values = dict(zip(fields[::2], fields[1::2], strict=False)) if fields else {}
                 if b"k" in values:
-                    names.append(values[b"k"].decode(errors="surrogateescape"))
+                    names.append(name_in(values[b"k"]))
             shown += yield from self._records(names)
             if len(entries) < PAGE:
                 return
@@ -191,7 +191,7 @@ def _all_of(zset: str) -> Operation[list[str]]:
 
 def _page_of(zset: str, start: int) -> Operation[list[str]]:
     page: list[bytes] = (yield Commands((("ZRANGE", zset, start, start + PAGE - 1),)))[0]
-    return [key.decode(errors="surrogateescape") for key in page]
+    return [name_in(key) for key in page]
 
 
 def joined(pages: Sequence[Sequence[WorkerInfo]]) -> list[WorkerInfo]:

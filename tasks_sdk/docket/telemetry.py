@@ -29,27 +29,21 @@ _NAMED = not os.environ.keys().isdisjoint({"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_
 def tracing() -> bool:
     """Somebody wants traces."""
     api = sys.modules.get("opentelemetry.trace")
-    if api is None or _nobody_has_set(api, "_TRACER_PROVIDER"):
-        return False
-    return _is_real(api.get_tracer_provider(), "opentelemetry.trace")
+    return api is not None and _is_real(api.get_tracer_provider, "opentelemetry.trace", "_TRACER_PROVIDER")
 
 
 def metering() -> bool:
     """Somebody wants metrics."""
     api = sys.modules.get("opentelemetry.metrics")
-    if api is None or _nobody_has_set(sys.modules.get("opentelemetry.metrics._internal"), "_METER_PROVIDER"):
+    return api is not None and _is_real(api.get_meter_provider, "opentelemetry.metrics", "_METER_PROVIDER")
+
+
+def _is_real(ask: Any, api: str, kept_as: str) -> bool:
+    """While there is none, the API looks into the environment each time it is asked: that would cost more than all else
+    that an `add` does for telemetry. So before it is asked, its function is looked up for where it keeps what is set."""
+    if getattr(ask, "__globals__", {}).get(kept_as, ask) is None and not _NAMED:
         return False
-    return _is_real(api.get_meter_provider(), "opentelemetry.metrics")
-
-
-def _nobody_has_set(api: object, provider: str) -> bool:
-    """Told from where the API keeps it: asked, it looks into the environment anew each time, which costs more than all
-    else that an `add` does for telemetry. Where it should be kept elsewhere one day, it is asked."""
-    return getattr(api, provider, api) is None and not _NAMED
-
-
-def _is_real(provider: object, api: str) -> bool:
-    return not type(provider).__module__.startswith(api)
+    return not type(ask()).__module__.startswith(api)
 
 
 def instruments() -> Any:

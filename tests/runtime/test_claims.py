@@ -11,7 +11,7 @@ from docket_runtime.claims import Claims, Flight
 
 
 def claimed(entry: str) -> Claimed:
-    return Claimed(entry, "key", "f", b"", 0, 1, 1, 0, 0)
+    return Claimed(entry, "key", "f", b"", 0, 1)
 
 
 def test_each_flight_has_a_place_of_its_own_and_gives_it_back():

@@ -99,3 +99,19 @@ async def test_a_line_full_of_nonsense_keeps_nobody_from_work(docket: Docket, se
         assert found is not None and found.state == "completed"
     await docket.clear()
     await docket.purge_dead()
+
+
+@pytest.mark.leaves_keys("names of nobody's, which the test itself has written")
+async def test_names_that_are_no_text_do_not_hide_what_else_there_is(docket: Docket):
+    docket.register(note)
+    await docket.add(note, soon(seconds=60), key="honest")(1)
+    keys, name = docket.keys, b"\xff\xfe"
+    async with docket.redis() as redis:
+        for names in (keys.limits, keys.lifted, keys.deferred):
+            await redis.sadd(names, name)
+        await redis.zadd(keys.alarms, {name: 1e15})
+        await redis.zadd(keys.queue, {name: 1e15})
+        await redis.zadd(keys.dead, {name: 1.0})
+    assert [each.key for each in (await docket.snapshot()).future] == ["honest"]
+    assert await docket.limits() is not None
+    await docket.clear()

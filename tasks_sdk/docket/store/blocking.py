@@ -24,6 +24,7 @@ from docket.store.connect import (
     translated,
     translating,
 )
+from docket.store.keys import raw_name
 from docket.store.requests import (
     SUBSCRIBED,
     Attempt,
@@ -255,4 +256,4 @@ def run_script(client: Any, call: Call) -> Any:
 def _encoded(arguments: Sequence[Any]) -> list[Any]:
     """hiredis refuses the surrogates that stand for bytes which are no text, though its client is told to escape them:
     and such keys others may have written."""
-    return [each.encode(errors="surrogateescape") if isinstance(each, str) else each for each in arguments]
+    return [raw_name(each) if isinstance(each, str) else each for each in arguments]

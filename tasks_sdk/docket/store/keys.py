@@ -285,9 +285,19 @@ def with_prefix(prefix: str) -> Keys:
     return keys
 
 
+def name_in(raw: bytes) -> str:
+    """A name as Redis has it: others may have written one that is no text. It goes back as the same bytes."""
+    return raw.decode(errors="surrogateescape")
+
+
+def raw_name(name: str) -> bytes:
+    """What `name_in` has made of it, as it was."""
+    return name.encode(errors="surrogateescape")
+
+
 def place_of(key: str, partitions: int) -> int:
     """In which of so many partitions an execution of this key lies: the same wherever and whenever it is asked."""
-    return zlib.crc32(key.encode(errors="surrogateescape")) % partitions
+    return zlib.crc32(raw_name(key)) % partitions
 
 
 def partition_of(name: str, number: int, partitions: int) -> Keys:

@@ -11,7 +11,7 @@ from docket import clock
 from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.figures import Figures, figures
-from docket.store.keys import SUSPECTS, Keys
+from docket.store.keys import SUSPECTS, Keys, name_in
 from docket.store.requests import SUBSCRIBED, Commands
 
 Stored = Callable[[str, str, bytes | None], str | bytes]
@@ -131,7 +131,7 @@ class Ledger:
             Commands(tuple(("XRANGE", stream, number, number) for stream, number in places))
         )
         return {
-            entry: key.decode(errors="surrogateescape")
+            entry: name_in(key)
             for entry, rows in zip(entries, found, strict=True)
             if rows and (key := dict(zip(rows[0][1][::2], rows[0][1][1::2], strict=False)).get(b"k"))
         }
@@ -174,6 +174,4 @@ def _text(raw: bytes | None) -> str:
 
 def _parse(row: Sequence[Any]) -> tuple[str, HandedOver]:
     worker_id, returned, suspects, dead = row
-    return worker_id.decode(), HandedOver(
-        int(returned), int(suspects), tuple(key.decode(errors="surrogateescape") for key in dead)
-    )
+    return worker_id.decode(), HandedOver(int(returned), int(suspects), tuple(map(name_in, dead)))

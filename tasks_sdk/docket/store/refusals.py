@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ResponseError
 
 from docket.errors import DocketError
-from docket.store.keys import Keys, kind_of, of_text, singles, with_prefix
+from docket.store.keys import Keys, kind_of, name_in, of_text, singles, with_prefix
 from docket.store.requests import Commands
 from docket.store.scripts import Call
 
@@ -97,4 +97,4 @@ def foreign(names: Iterable[str], types: Iterable[bytes]) -> ForeignKey | None:
 
 
 def _text(part: str | bytes | int | float) -> str:
-    return part.decode(errors="surrogateescape") if isinstance(part, bytes) else str(part)
+    return name_in(part) if isinstance(part, bytes) else str(part)

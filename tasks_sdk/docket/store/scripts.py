@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,13 @@ from docket.store.keys import Keys
 _PUT_IN = re.compile(r'^--@(include|later) "(\w+)"$', re.MULTILINE)
 _NESTED = "--@nested\n"
 _EXPORTS = re.compile(r"^--@exports (.+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^ *--(?!@).*\n", re.MULTILINE)
+_WORD = re.compile(r"\w+")
 _NAME_OF_A_KEY = re.compile(r"^local (\w+) = prefix \.\. .*\n", re.MULTILINE)
 
 
 def source_of(name: str) -> str:
-    """The text of a script, its fragments put in, without the names of keys that it does not use.
+    """The text of a script, its fragments put in, without comments and without the names of keys that it does not use.
 
     Lua makes each function anew whenever a script is called, and most calls need few. So the functions of a fragment
     that is put in `later` are made when one of those that it exports is called for the first time. And it finds what a
@@ -45,7 +48,8 @@ def source_of(name: str) -> str:
     before, nested, after = text.partition(_NESTED)
     if nested:
         text = f"{before}return (function()\n{after}\nend)()"
-    return _NAME_OF_A_KEY.sub(lambda match: match[0] if _is_used(match[1], text) else "", text)
+    used = Counter(_WORD.findall(text))
+    return _NAME_OF_A_KEY.sub(lambda match: match[0] if used[match[1]] > 1 else "", text)
 
 
 def _put_together(name: str, later: dict[str, str]) -> str:
@@ -57,7 +61,7 @@ def _put_together(name: str, later: dict[str, str]) -> str:
         return _place_of(fragment)
 
     text = files("docket.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return _PUT_IN.sub(put_in, text)
+    return _PUT_IN.sub(put_in, _COMMENT.sub("", text))
 
 
 def _place_of(fragment: str) -> str:
@@ -80,10 +84,6 @@ def _door(fragment: str, text: str) -> str:
         f"local made{fragment}\nlocal function in{fragment}()\nif made{fragment} then return made{fragment} end\n"
         f"{text}\nmade{fragment} = {{ {made} }}\nreturn made{fragment}\nend"
     )
-
-
-def _is_used(name: str, text: str) -> bool:
-    return len(re.findall(rf"\b{name}\b", text)) > 1
 
 
 MOST_SWEPT = 5

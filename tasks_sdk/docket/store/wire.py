@@ -18,6 +18,7 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from docket import clock
 from docket.store.gathering import all_of
+from docket.store.keys import raw_name
 
 _NOTHING_YET = object()
 _SOON = 0.00025
@@ -39,7 +40,7 @@ def pack(*parts: Part) -> bytes:
 
 
 def _escaped(part: Part) -> bytes | int | float:
-    return part.encode(errors="surrogateescape") if isinstance(part, str) else part
+    return raw_name(part) if isinstance(part, str) else part
 
 
 class Wire(asyncio.Protocol):
