@@ -40,7 +40,7 @@ def metering() -> bool:
 
 def _is_real(ask: Any, api: str, kept_as: str) -> bool:
     """While there is none, the API looks into the environment each time it is asked: that would cost more than all else
-    that an `add` does for telemetry. So before it is asked, its function is looked up for where it keeps what is set."""
+    that an `add` does for telemetry. So before it is asked, it is looked up where that function keeps what is set."""
     if getattr(ask, "__globals__", {}).get(kept_as, ask) is None and not _NAMED:
         return False
     return not type(ask()).__module__.startswith(api)
