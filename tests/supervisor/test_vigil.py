@@ -99,13 +99,13 @@ def test_a_loop_that_turns_is_left_alone() -> None:
 
 def test_while_nobody_runs_anything_it_looks_less_often() -> None:
     scene = Scene()
-    assert scene.vigil.turn(scene.now) == scene.now + 1.0
+    assert scene.vigil.turn(scene.now) == scene.now + 1.5
     scene.writer.began(0, "d:1-0", "key", "task", False)
-    scene.now += 1.0
+    scene.now += 1.5
     assert scene.vigil.turn(scene.now) == scene.now + 0.25
     scene.writer.ended(0)
     scene.now += 0.25
-    assert scene.vigil.turn(scene.now) == scene.now + 1.0
+    assert scene.vigil.turn(scene.now) == scene.now + 1.5
 
 
 def test_a_short_ladder_is_looked_at_often_all_the_same() -> None:
