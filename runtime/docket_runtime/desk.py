@@ -158,7 +158,7 @@ class Desk:
         await self._exchanged.wait()
 
     async def close(self) -> None:
-        await self.reader.close()
+        self.reader.close()
         self.keeper.close()
 
     async def retire(self) -> None:
@@ -240,7 +240,7 @@ class Desk:
         struck_off = self.worker_id
         await self._enlist()
         # It must read under the new id; what it was given under the old one meanwhile goes back at once.
-        await self.reader.close()
+        self.reader.close()
         await self.roll.leave(struck_off)
         self.listen()
 

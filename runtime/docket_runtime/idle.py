@@ -6,13 +6,13 @@ Redis wakes exactly one of the blocked workers for a new entry, so a burst does 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
 from docket.store import refusals
 from docket.store.asynchronous import AsyncStore
 from docket.store.keys import GROUP, Keys, name_in
+from docket.store.wire import Wire, pack
 from docket.telemetry import internal
 from docket_runtime.exchange import Exchange
 from docket_runtime.outage import Outage
@@ -21,6 +21,7 @@ _BLOCK_MS = 10_000
 _BETWEEN_UNBLOCKS = 0.005
 _BEYOND = 10.0
 """Seconds past the block after which a silent Redis counts as lost."""
+_PATIENCE = _BLOCK_MS / 1000 + _BEYOND
 
 
 class IdleReader:
@@ -28,8 +29,8 @@ class IdleReader:
 
     def __init__(self, store: AsyncStore, keys: Keys, exchange: Exchange, outage: Outage) -> None:
         self._store, self._keys, self._exchange, self._outage = store, keys, exchange, outage
-        self._connection: Any = None
-        self._client_id: bytes | int | None = None
+        self._wire: Wire | None = None
+        self._client_id: int | None = None
         self.worker_id = ""
 
     async def run(self) -> None:
@@ -41,8 +42,8 @@ class IdleReader:
             try:
                 await self._read()
                 self._outage.over()
-            except (RedisError, OSError, asyncio.IncompleteReadError) as error:
-                await self._disconnect()
+            except (RedisError, OSError) as error:
+                self._disconnect()
                 self._exchange.reconnected()
                 self._exchange.reading = False
                 await self._outage.wait(error)
@@ -51,11 +52,10 @@ class IdleReader:
                 self._exchange.wake()
 
     async def _read(self) -> None:
-        connection = self._connection or await self._connect()
+        wire = self._wire or await self._connect()
         command = ("XREADGROUP", "GROUP", GROUP, self.worker_id, "COUNT", 1, "BLOCK", _BLOCK_MS)
         try:
-            await connection.send_command(*command, "STREAMS", self._keys.stream, ">")
-            reply = await connection.read_response(timeout=_BLOCK_MS / 1000 + _BEYOND)
+            reply = await wire.ask(pack(*command, "STREAMS", self._keys.stream, ">"))
         except ResponseError as error:
             if str(error).startswith(("NOGROUP", "UNBLOCKED")):
                 self._exchange.look()  # the exchange makes the group anew
@@ -71,12 +71,12 @@ class IdleReader:
                 key = name_in(values.get(b"k", b""))
                 self._exchange.deliver(f"d:{entry_id.decode()}", key)
 
-    async def _connect(self) -> Any:
-        connection = self._connection = self._store.client.connection_pool.make_connection()
-        await connection.connect()
-        await connection.send_command("CLIENT", "ID")
-        self._client_id = await connection.read_response(timeout=_BEYOND)
-        return connection
+    async def _connect(self) -> Wire:
+        wire = Wire(self._store.client.connection_pool.make_connection(), _PATIENCE)
+        await wire.open()
+        self._wire = wire
+        self._client_id = int(await wire.ask(pack("CLIENT", "ID")))
+        return wire
 
     async def unblock(self) -> None:
         """Ends a blocked read without losing what it may just have been given.
@@ -87,16 +87,16 @@ class IdleReader:
             try:
                 if self._client_id is not None:
                     with internal(self._store.traced):
-                        await self._store.client.execute_command("CLIENT", "UNBLOCK", int(self._client_id))
+                        await self._store.client.execute_command("CLIENT", "UNBLOCK", self._client_id)
             except (RedisError, OSError):
-                await self._disconnect()
+                self._disconnect()
                 return
             await asyncio.sleep(_BETWEEN_UNBLOCKS)
 
-    async def close(self) -> None:
-        await self._disconnect()
+    def close(self) -> None:
+        self._disconnect()
 
-    async def _disconnect(self) -> None:
-        connection, self._connection, self._client_id = self._connection, None, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+    def _disconnect(self) -> None:
+        wire, self._wire, self._client_id = self._wire, None, None
+        if wire is not None:
+            wire.close()
