@@ -22,11 +22,13 @@ PATIENCE = 15.0
 DURATIONS = ("boot_timeout", "restart_window", "kill_margin", "short_drain", "redis_patience", "canary")
 
 
-def eventually(look: Callable[[], T], what: str = "it", patience: float = PATIENCE) -> T:
-    """The first true answer; fails when there is none in time."""
+def eventually(look: Callable[[], T], what: str | Callable[[], str] = "it", patience: float = PATIENCE) -> T:
+    """The first true answer; fails when there is none in time. `what` is asked then, if it can be."""
     give_up_at = time.monotonic() + patience
     while not (answer := look()):
-        assert time.monotonic() < give_up_at, f"{what} did not happen within {patience:g}s"
+        if time.monotonic() >= give_up_at:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"{told} did not happen within {patience:g}s")
         time.sleep(0.005)
     return answer
 

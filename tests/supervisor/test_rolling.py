@@ -29,7 +29,9 @@ def generations(service: Service) -> list[int]:
 
 
 def reloaded(service: Service, times: int = 1) -> None:
-    eventually(lambda: service.log().count("is in service: ") == times, f"reloaded\n{service.log()}")
+    eventually(
+        lambda: service.log().count("is in service: ") == times, lambda: f"reloaded\n{service.log()}\nwhich"
+    )
 
 
 def left(service: Service) -> None:

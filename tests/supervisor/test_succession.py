@@ -32,7 +32,10 @@ def left(service: Service) -> None:
 
 
 def went_on(service: Service, times: int = 1) -> None:
-    eventually(lambda: service.log().count("goes on with docket") == times, f"re-executed\n{service.log()}")
+    eventually(
+        lambda: service.log().count("goes on with docket") == times,
+        lambda: f"re-executed\n{service.log()}\nwhich",
+    )
 
 
 def test_another_program_in_the_same_process_goes_on_with_the_same_workers_and_then_replaces_them(
