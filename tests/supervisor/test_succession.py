@@ -71,7 +71,10 @@ def test_it_can_be_done_again(start: Start, preload: bool) -> None:
     for times in (1, 2):
         service.signal(signal.SIGUSR2)
         went_on(service, times)
-        eventually(lambda times=times: f"generation {times + 1} is in service" in service.log())
+        eventually(
+            lambda times=times: f"generation {times + 1} is in service" in service.log(),
+            lambda: f"another generation\n{service.log()}\nwhich",
+        )
     assert generations(service) == [3, 3]
     left(service)
 
@@ -213,10 +216,13 @@ def test_nothing_is_left_open_that_was_for_the_former_program(start: Start) -> N
     for times in (1, 2, 3):
         service.signal(signal.SIGUSR2)
         went_on(service, times)
-        eventually(lambda times=times: f"generation {times + 1} is in service" in service.log())
+        eventually(
+            lambda times=times: f"generation {times + 1} is in service" in service.log(),
+            lambda: f"another generation\n{service.log()}\nwhich",
+        )
         eventually(
             lambda times=times: len(re.findall(r"spare \d+ is ready", service.log())) == times + 1,
-            f"another spare\n{service.log()}",
+            lambda: f"another spare\n{service.log()}\nwhich",
         )
     eventually(lambda: descriptors() <= before, f"{descriptors()} instead of {before}")
     left(service)
