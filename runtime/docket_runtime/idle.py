@@ -43,7 +43,7 @@ class IdleReader:
                 await self._read()
                 self._outage.over()
             except (RedisError, OSError) as error:
-                self._disconnect()
+                self.close()
                 self._exchange.reconnected()
                 self._exchange.reading = False
                 await self._outage.wait(error)
@@ -89,14 +89,12 @@ class IdleReader:
                     with internal(self._store.traced):
                         await self._store.client.execute_command("CLIENT", "UNBLOCK", self._client_id)
             except (RedisError, OSError):
-                self._disconnect()
+                self.close()
                 return
             await asyncio.sleep(_BETWEEN_UNBLOCKS)
 
     def close(self) -> None:
-        self._disconnect()
-
-    def _disconnect(self) -> None:
+        """A read that is under way fails; the next one opens another connection."""
         wire, self._wire, self._client_id = self._wire, None, None
         if wire is not None:
             wire.close()

@@ -22,7 +22,7 @@ def there(process: psutil.Process) -> bool:
 def stopped(pid: int) -> bool:
     """By STOP or a debugger: it is there, and can do nothing."""
     try:
-        return psutil.Process(pid).status() in _STOPPED
+        return _process(pid).status() in _STOPPED
     except psutil.Error:
         return False
 

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 
 from docket.store.keys import Keys
@@ -60,8 +60,14 @@ def _put_together(name: str, later: dict[str, str]) -> str:
         later[fragment] = _put_together(fragment, later)
         return _place_of(fragment)
 
+    return _PUT_IN.sub(put_in, _text_of(name))
+
+
+@cache
+def _text_of(name: str) -> str:
+    """Of one file: most fragments are part of many scripts."""
     text = files("docket.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return _PUT_IN.sub(put_in, _COMMENT.sub("", text))
+    return _COMMENT.sub("", text)
 
 
 def _place_of(fragment: str) -> str:

@@ -51,7 +51,7 @@ class Wire(asyncio.Protocol):
         processor's caches cold. So for whoever asks one thing at a time, and was answered soon the last time, the loop
         turns until the reply is there. That makes an add a third shorter, and costs about as much of the processor."""
         self._connection, self._patience = connection, patience
-        self.wakeful = wakeful
+        self._wakeful = wakeful
         self._asked_at = 0.0
         self._answers_soon = False
         # Its class of error for each reply that is one, as its own clients raise them.
@@ -99,7 +99,7 @@ class Wire(asyncio.Protocol):
         replies = [self._loop.create_future() for _ in range(count)]
         self._waiting += replies
         self._transport.write(commands)
-        if alone and self.wakeful and self._answers_soon:
+        if alone and self._wakeful and self._answers_soon:
             self._loop.call_soon(self._stay_awake)
         return replies
 

@@ -6,10 +6,10 @@ local claims = 0
 -- What this script itself has just promoted, by entry: its record was read then, and is written once, as what it will be.
 local fresh = {}
 
--- To look for a field that is not there costs as much as to find one, and most records hold nothing but what every call has.
--- → that, and all the rest
 local nothing_more = {}
 
+-- → what every call has, and all the rest: most records hold none of it, and to look for a field that is not there costs as
+-- much as to find one.
 local function read_record(key)
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "entry", "function", "body", "when_us", "generation", "nonce", "request")
