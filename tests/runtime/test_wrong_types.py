@@ -67,6 +67,19 @@ TASKS: tuple[Callable[..., Awaitable[Any]], ...] = (
 )
 
 
+PLANT = """
+if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+end
+if ARGV[1] == 'string' then
+  redis.call('HSET', KEYS[1], 'a', 'b')
+else
+  redis.call('SET', KEYS[1], 'something foreign')
+end
+"""
+"""A script, for workers add and delete these keys all the time: what was there a command ago may be gone."""
+
+
 @dataclass
 class Scene:
     """All kinds of calls again and again, and what became of asking for them."""
@@ -135,14 +148,8 @@ async def names_of(word: str, scene: Scene) -> list[str]:
 async def plant(redis: Any, name: str) -> None:
     """What was there is put aside, in the same moment: who mends it puts it back. (Not who holds a permit: some will
     have given theirs up by then.)"""
-    async with redis.pipeline(transaction=True) as together:
-        if await redis.exists(name) and ":concurrency:" not in name:
-            together.rename(name, f"aside:{name}")
-        if kind_of(name) == "string":
-            together.hset(name, "a", "b")
-        else:
-            together.set(name, "something foreign")
-        await together.execute()
+    aside = "" if ":concurrency:" in name else f"aside:{name}"
+    await redis.eval(PLANT, 2, name, aside, kind_of(name))
 
 
 async def mend(redis: Any, name: str) -> None:
