@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from docket.sync import Docket
+from tests import foreign
 from tests.processes import evidence as does
 from tests.processes.fleet import Evidence, Supervisor, eventually
 
@@ -24,11 +25,7 @@ def test_the_steward_and_the_workers_name_it_and_go_on_when_it_is_gone(
     name = f"{docket.keys.prefix}:{word}"
     said = f"the key '{name}' in Redis holds a string, where docket keeps a zset"
     with docket.redis() as redis:
-        with redis.pipeline(transaction=True) as together:
-            if redis.exists(name):
-                together.rename(name, f"{name}:aside")
-            together.set(name, "something foreign")
-            together.execute()
+        foreign.plant(redis, name, aside=f"{name}:aside")
         supervisor.logged(said)
         told = [line for line in supervisor.log().splitlines() if said in line]
         assert "Traceback" not in supervisor.log()

@@ -20,6 +20,7 @@ from docket.errors import SchedulingFailed
 from docket.execution import ExecutionProgress
 from docket.store.keys import KINDS, kind_of
 from docket.store.refusals import ForeignKey
+from tests import foreign
 from tests.runtime.support import soon, until
 
 NAMED = re.compile(r"the key '([^']+)' in Redis holds a (\w+), where docket keeps a (\w+)")
@@ -65,19 +66,6 @@ async def shaky(key: str, retry: Retry = Retry(attempts=5, delay=SOON)) -> None:
 TASKS: tuple[Callable[..., Awaitable[Any]], ...] = (
     *(quick, telling, limited, rated, cooled, debounced, shaky),
 )
-
-
-PLANT = """
-if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('RENAME', KEYS[1], KEYS[2])
-end
-if ARGV[1] == 'string' then
-  redis.call('HSET', KEYS[1], 'a', 'b')
-else
-  redis.call('SET', KEYS[1], 'something foreign')
-end
-"""
-"""A script, for workers add and delete these keys all the time: what was there a command ago may be gone."""
 
 
 @dataclass
@@ -146,10 +134,8 @@ async def names_of(word: str, scene: Scene) -> list[str]:
 
 
 async def plant(redis: Any, name: str) -> None:
-    """What was there is put aside, in the same moment: who mends it puts it back. (Not who holds a permit: some will
-    have given theirs up by then.)"""
-    aside = "" if ":concurrency:" in name else f"aside:{name}"
-    await redis.eval(PLANT, 2, name, aside, kind_of(name))
+    """Who mends it puts back what was there. (Not who holds a permit: some will have given theirs up by then.)"""
+    await foreign.plant(redis, name, aside="" if ":concurrency:" in name else f"aside:{name}")
 
 
 async def mend(redis: Any, name: str) -> None:
