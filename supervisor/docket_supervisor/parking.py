@@ -30,16 +30,15 @@ def parked(seat: Seat, lifeline: Lifeline) -> int | None:
     ready.register(reader, select.POLLIN)
     ready.register(lifeline.reader, select.POLLIN)
     try:
-        while not leaving and not lifeline.severed:
-            if (slot := seat.assigned) is not None:
-                return slot
+        while not leaving and not lifeline.severed and seat.assigned is None:
             ready.poll()
             with suppress(BlockingIOError):
                 os.read(reader, 1024)
-        return None
     finally:
         signal.set_wakeup_fd(-1)
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
+    # Last, for TERM may have come right behind the slot: nobody would say it again.
+    return None if leaving or lifeline.severed else seat.assigned

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from docket import clock
-from docket_supervisor.board import Board
+from docket_supervisor.board import Board, Seat
 from docket_supervisor.crew import SPARE_AFTER
 from docket_supervisor.deaths import Death
 from docket_supervisor.lifeline import Lifeline
@@ -216,6 +216,14 @@ class TestParking:
 
     def test_it_leaves_when_it_is_told_to(self) -> None:
         assert self.parked(None, "SIGTERM") == "None"
+
+    def test_it_leaves_when_it_is_told_so_right_behind_its_slot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def assigned(seat: Seat) -> int:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return 3
+
+        monkeypatch.setattr(Seat, "assigned", property(assigned))
+        assert self.parked(None, "SIGCONT") == "None"
 
     def test_it_leaves_with_its_supervisor(self) -> None:
         assert self.parked(None, "lifeline") == "None"
