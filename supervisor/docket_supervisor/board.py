@@ -340,6 +340,13 @@ class Seat:
         return name[:length].decode(errors="replace")
 
     @property
+    def holder(self) -> tuple[int, str] | None:
+        """The process in this seat and its worker id, which belong together; None while there are not both."""
+        pid, name = self.pid, self.worker_id
+        # The supervisor may have given the seat to another one while we read.
+        return (pid, name) if pid and name and self.pid == pid else None
+
+    @property
     def inflight(self) -> list[InFlight]:
         running: list[InFlight] = []
         for place, at in enumerate(self._places):

@@ -67,14 +67,13 @@ def be_worker(inherited: Inheritance, seat: int, slot: int, generation: int, *, 
     settings = inherited.settings
     # At once: until then it looks like another of whatever it was forked from.
     titled = _titled(settings, slot, generation, quarantine)
-    if not _seated(inherited, inherited.board.seats[seat]):
+    if not seated(inherited.board.seats[seat], inherited.lifeline):
         return ExitCode.CLEAN
     # A session of its own: the terminal's signals do not reach it, and what its tasks start can be told by it.
     os.setsid()
     os.environ[COOKIE] = str(os.getpid())
     board = NoticedBoard(inherited.board.writer(seat), seat, inherited.notices)
     board.phase("starting")
-    inherited.metrics.forget([seat])
     inherited.metrics.adopt(str(seat))
     # Early: a module that never ends importing is to be seen, too.
     from docket_runtime.dumping import dump_on_request
@@ -111,13 +110,14 @@ def _titled(
     return titles.worker(settings.docket.name, slot, generation, settings.worker.concurrency)
 
 
-def _seated(inherited: Inheritance, seat: Seat) -> bool:
+def seated(seat: Seat, lifeline: Lifeline) -> bool:
     """True once the supervisor knows us. Before that nothing may be written: a template that died before it could tell
     our pid leaves us without a seat, and the next worker may be sitting in it."""
     pid, tries = os.getpid(), 0
-    while seat.pid != pid:
+    # Read once for both questions: it may be told in between.
+    while (told := seat.pid) != pid:
         tries += 1
-        if seat.pid or inherited.lifeline.severed or tries > SEATED_TRIES:
+        if told or lifeline.severed or tries > SEATED_TRIES:
             return False
         time.sleep(SEATED_PAUSE)
     return True

@@ -60,10 +60,11 @@ def _live(board: Board, settings: SupervisorSettings, now: float) -> Probe:
         return Probe(False, _silent(board, now))
     patience = settings.kill_margin.total_seconds() + SILENCE
     for number, seat in enumerate(board.seats):
-        deadline = seat.drain_at
+        pid, deadline = seat.pid, seat.drain_at
         drained_long_ago = deadline is not None and now > deadline + patience
-        if seat.pid and (seat.overdue or drained_long_ago):
-            return Probe(False, f"worker {seat.pid} in seat {number} should have been killed by now")
+        # Still the same process: another one may have been seated while we read.
+        if pid and (seat.overdue or drained_long_ago) and seat.pid == pid:
+            return Probe(False, f"worker {pid} in seat {number} should have been killed by now")
     return Probe(True, "the supervisor's loop turns")
 
 

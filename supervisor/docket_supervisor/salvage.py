@@ -52,4 +52,11 @@ def _verdict(docket: DocketSettings, entry: str, verb: str, operand: int, allowe
 def stuck(seats: Iterable[Seat]) -> list[tuple[str, Sequence[str]]]:
     """Workers that are to be relieved of what they have not begun, and the entries that each has begun: also those
     that have ended, whose outcomes its loop has not sent yet."""
-    return [(name, seat.begun) for seat in seats if seat.evacuating and (name := seat.worker_id)]
+    found: list[tuple[str, Sequence[str]]] = []
+    for seat in seats:
+        if seat.evacuating and (holder := seat.holder):
+            begun = seat.begun
+            # Still there: an empty seat's list is empty, and everything would be taken for not begun.
+            if seat.holder == holder:
+                found.append((holder[1], begun))
+    return found

@@ -249,11 +249,8 @@ class Steward:
     async def _renew(self) -> None:
         """Not for the dead, and not for the stopped: whatever cannot turn its loop must be redelivered elsewhere."""
         self._channel.flush()
-        pids = {
-            seat.worker_id: (seat, seat.pid)
-            for seat in self._seats
-            if seat.pid and seat.worker_id and able(seat.pid)
-        }
+        held_by = {seat: seat.holder for seat in self._seats}
+        pids = {held[1]: (seat, held[0]) for seat, held in held_by.items() if held and able(held[0])}
         self._lapsed &= pids.keys()
         names = [name for name in pids if name not in self._lapsed]
         if not names:

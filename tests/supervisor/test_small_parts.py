@@ -8,10 +8,14 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
+from docket_supervisor.board import Board, Seat
+from docket_supervisor.child import seated
 from docket_supervisor.deaths import Death
 from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.reaping import reap
+from docket_supervisor.salvage import stuck
 from docket_supervisor.signals import Signals
 from docket_supervisor.vitality import able, there
 from tests.supervisor.service import eventually, source_path
@@ -31,6 +35,57 @@ def test_a_lifeline_is_severed_for_everybody_when_its_owner_lets_go() -> None:
     lifeline.close()
     lifeline.close()
     assert [lifeline.severed, lifeline.severed] == [True, True]
+
+
+class _Changing(Seat):
+    """A seat that reads as another one's from a certain reading on."""
+
+    pids: list[int]
+
+    @property
+    def pid(self) -> int:
+        return self.pids.pop(0) if len(self.pids) > 1 else self.pids[0]
+
+
+def changing(*pids: int) -> tuple[Board, Seat]:
+    board = Board(1, 1)
+    seat = board.seats[0]
+    seat.__class__, vars(seat)["pids"] = _Changing, [*pids]
+    return board, seat
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_worker_is_seated_whenever_it_is_told_so(before: int) -> None:
+    _, seat = changing(*[0] * before, os.getpid())
+    assert seated(seat, Lifeline())
+
+
+def test_a_worker_whose_seat_is_anothers_is_not() -> None:
+    _, seat = changing(0, os.getpid() + 1, os.getpid())
+    assert not seated(seat, Lifeline())
+
+
+def test_a_worker_whose_supervisor_is_gone_waits_no_longer() -> None:
+    lifeline = Lifeline()
+    lifeline.close()
+    assert not seated(changing(0)[1], lifeline)
+
+
+def test_a_process_and_a_worker_id_that_do_not_belong_together_are_nobodys() -> None:
+    board, seat = changing(4711, 4712, 4712)
+    board.writer(0).enlisted("their/4712")
+    assert seat.holder is None
+    assert seat.holder == (4712, "their/4712")
+
+
+def test_what_a_stuck_worker_has_begun_is_not_read_from_its_successors_seat() -> None:
+    board, seat = changing(4711)
+    board.writer(0).enlisted("mine/4711")
+    board.writer(0).began(0, "d:1-0", "key", "task", False)
+    seat.evacuating = True
+    assert stuck([seat]) == [("mine/4711", ["d:1-0"])]
+    vars(seat)["pids"] = [4711, 4711, 0]
+    assert stuck([seat]) == []
 
 
 def test_signals_become_readable_in_order() -> None:

@@ -217,7 +217,9 @@ class TestParking:
     def test_it_leaves_when_it_is_told_to(self) -> None:
         assert self.parked(None, "SIGTERM") == "None"
 
-    def test_it_leaves_when_it_is_told_so_right_behind_its_slot(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_leaves_when_it_is_told_so_right_behind_its_slot(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def assigned(seat: Seat) -> int:
             os.kill(os.getpid(), signal.SIGTERM)
             return 3
