@@ -50,6 +50,7 @@ class Crew:
     ) -> None:
         self._settings = inherited.settings
         self._bulletin = inherited.board.bulletin
+        self._metrics = inherited.metrics
         self._hand_over = hand_over
         self._count_suspects = count_suspects
         self._happened = happened
@@ -418,6 +419,7 @@ class Crew:
             self._hand_over(name, f"worker process {death.pid} {finding}", started, _late(finding.late))
         tell(post, death, life, running, finding, asked_to_leave=self._leaving or post.role is Role.RETIRING)
         self._record(post, death, finding)
+        self._metrics.forget(post.number)
         post.pid = 0
         post.sitting = Sitting.VACANT
         self._judge(post, death, life)

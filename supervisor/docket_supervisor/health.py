@@ -59,7 +59,6 @@ class Health:
             exposition.Service(name, self._board),
         ]
         if self._files.folder:
-            self._files.forget(number for number, seat in enumerate(self._board.seats) if not seat.pid)
             collectors.append(exposition.Application(self._files.folder))
         body, content_type = exposition.expose(collectors, accept)
         return Answer(True, body, content_type)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -51,10 +50,8 @@ class MetricsFiles:
 
             values.ValueClass = values.MultiProcessValue(lambda: self._identity)  # pyright: ignore[reportUnknownMemberType]
 
-    def forget(self, seats: Iterable[int]) -> None:
-        """Gauges of those that live do not show the dead."""
-        if not self.folder:
-            return
-        for seat in seats:
+    def forget(self, seat: int) -> None:
+        """Gauges of those that live do not show the dead. Called before anybody else is given that seat."""
+        if self.folder:
             for path in Path(self.folder).glob(f"gauge_live*_{seat}.db"):
                 path.unlink(missing_ok=True)
