@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-_DEAF = 2.0
+_DEAF = 3.0
 """Seconds between two questions after which it was we who were stopped, or the whole machine."""
 
 
 class Silence:
-    """Asked again and again, about twice a second at least."""
+    """Asked again and again: the supervisor's loop turns every second and a half at least."""
 
     def __init__(self) -> None:
         self._asked_at = self._since = 0.0
