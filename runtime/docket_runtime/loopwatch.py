@@ -82,19 +82,23 @@ class LoopWatch:
 
     def _run(self) -> None:
         while not self._closing.wait(INTERVAL):
-            if not self._watching.is_set():
+            if self._watching.is_set():
+                self._check()
+            else:
                 self._watching.wait()
-                continue
-            turned_at = self._turned_at
-            silent = clock.monotonic() - turned_at
-            if silent < TOLERATED:
-                continue
-            if self._blocked is None or self._blocked.turned_at != turned_at:
-                self._note(turned_at, self._look(turned_at))
-            elif silent >= _LONG and self._told_at != turned_at and self._alone():
-                self._told_at = turned_at
-                so_far = f"has been blocking the loop for {silent:.0f} s"
-                _LOG.warning("%s; leases are renewed all the same", _told(self._blocked, so_far))
+
+    def _check(self) -> None:
+        # Read once: the loop takes it away in the moment in which it turns again.
+        turned_at, blocked = self._turned_at, self._blocked
+        silent = clock.monotonic() - turned_at
+        if silent < TOLERATED:
+            return
+        if blocked is None or blocked.turned_at != turned_at:
+            self._note(turned_at, self._look(turned_at))
+        elif silent >= _LONG and self._told_at != turned_at and self._alone():
+            self._told_at = turned_at
+            so_far = f"has been blocking the loop for {silent:.0f} s"
+            _LOG.warning("%s; leases are renewed all the same", _told(blocked, so_far))
 
     def _note(self, turned_at: float, blocked: _Blocked | None) -> None:
         """Kept for when the loop turns again, unless it has done so while somebody looked: then it is told here."""

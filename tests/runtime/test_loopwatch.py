@@ -12,6 +12,8 @@ import pytest
 
 from docket import Docket
 from docket_runtime.board import NullBoard
+from docket_runtime.claims import Claims
+from docket_runtime.loopwatch import LoopWatch, _Blocked
 from docket_runtime.surroundings import Surroundings
 from tests.runtime.support import running, until, work_off
 
@@ -193,3 +195,14 @@ async def test_only_what_a_stuck_worker_has_not_begun_is_taken_from_it(docket: D
         go.set()
         await execution.get_result()
     assert ran == ["begins", "begins"]
+
+
+async def test_a_loop_that_turns_again_while_somebody_looks_is_watched_on(monkeypatch: pytest.MonkeyPatch):
+    long_ago = time.monotonic() - 60
+    seen = [_Blocked(long_ago, long_ago, "somebody", None)]
+    taken_away = property(lambda watch: seen.pop() if seen else None, lambda watch, blocked: None)
+    monkeypatch.setattr(LoopWatch, "_blocked", taken_away, raising=False)
+    watch = LoopWatch(Claims(1), lambda: True)
+    watch._turned_at = long_ago
+    watch._check()
+    assert not seen
