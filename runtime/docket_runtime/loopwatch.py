@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,7 +26,14 @@ TOLERATED = 0.5
 _LONG = 5.0
 """Seconds after which it is said before it is over; under a supervisor, that says it."""
 
+_TURN = 0.02
+"""Seconds that each thread that computes may keep the loop from its next turn; five milliseconds in theory, ten as
+measured with fifty threads and with two hundred."""
+_COMPUTING = 0.3
+"""The share of the time that others than the loop have spent when they were what kept it."""
+
 _ADVICE = "make it a plain def, which runs in a thread"
+_ADVICE_TO_MANY = "they compute by turns: take fewer threads, or more processes"
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class _Blocked:
     since: float
     who: str
     at: Frame | None
+    crowd: int = 0
+    """So many sync executions took turns meanwhile, and nobody else is to blame."""
 
 
 class LoopWatch:
@@ -43,6 +53,7 @@ class LoopWatch:
         self._claims, self._alone = claims, alone
         self._turned_at = clock.monotonic()
         self._loop_thread = threading.get_ident()
+        self._spent = time.process_time()
         self._blocked: _Blocked | None = None
         self._told_at = 0.0
         self._lock = threading.Lock()
@@ -69,8 +80,9 @@ class LoopWatch:
             self._thread.join(timeout=1)
 
     def turned(self) -> None:
+        spent = time.process_time()
         with self._lock:
-            before, self._turned_at = self._turned_at, clock.monotonic()
+            before, self._turned_at, self._spent = self._turned_at, clock.monotonic(), spent
             blocked, self._blocked = self._blocked, None
         if blocked is not None and blocked.turned_at == before:
             self._tell(blocked, self._turned_at)
@@ -94,7 +106,7 @@ class LoopWatch:
         if silent < TOLERATED:
             return
         if blocked is None or blocked.turned_at != turned_at:
-            self._note(turned_at, self._look(turned_at))
+            self._note(turned_at, self._look(turned_at, self._crowd(silent)))
         elif silent >= _LONG and self._told_at != turned_at and self._alone():
             self._told_at = turned_at
             so_far = f"has been blocking the loop for {silent:.0f} s"
@@ -109,14 +121,22 @@ class LoopWatch:
         if turned_again is not None and blocked is not None:
             self._tell(blocked, turned_again)
 
-    def _look(self, turned_at: float) -> _Blocked | None:
+    def _crowd(self, silent: float) -> int:
+        """How many sync executions leave the loop no turn; 0: they are too few for that, or do not compute."""
+        in_threads = self._claims.in_threads
+        computing = time.process_time() - self._spent > _COMPUTING * silent
+        return in_threads if computing and silent < _TURN * in_threads else 0
+
+    def _look(self, turned_at: float, crowd: int = 0) -> _Blocked | None:
+        if crowd:
+            return _Blocked(turned_at, turned_at, "", None, crowd)
         frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented, underscore and all
         stack = stacks.live(frames.get(self._loop_thread))
         place = stacks.place_of(stack)
         flight = None if place is None else self._claims.at(place)
         at = stacks.application_frame(stack)
-        if flight is None:
-            # Not an execution: the application around an embedded worker, or a callback that a task left behind.
+        if flight is None or flight.in_thread:
+            # No body of an execution: the application around an embedded worker, or a callback that a task left behind.
             return None if at is None else _Blocked(turned_at, turned_at, "", at)
         # It cannot have blocked the loop before it was claimed, which is more exact than the last tick.
         since = max(turned_at, flight.claimed_at)
@@ -124,6 +144,8 @@ class LoopWatch:
 
 
 def _told(blocked: _Blocked, what: str) -> str:
+    if blocked.crowd:
+        return f"a crowd of {blocked.crowd} sync tasks in threads {what}; {_ADVICE_TO_MANY}"
     where = "" if blocked.at is None else f" at {blocked.at}"
     if not blocked.who:
         return f"something that is no execution {what}{where}"

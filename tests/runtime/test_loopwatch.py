@@ -197,6 +197,50 @@ async def test_only_what_a_stuck_worker_has_not_begun_is_taken_from_it(docket: D
     assert ran == ["begins", "begins"]
 
 
+def compute(seconds: float) -> None:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+async def test_sync_tasks_that_compute_by_turns_are_a_crowd_and_none_of_them_is_blamed(
+    docket: Docket, caplog: pytest.LogCaptureFixture
+):
+    """Fifty threads take half a second and more until it is the loop's turn again."""
+    docket.register(compute)
+    await docket.add_many([docket.call(compute)(0.02) for _ in range(120)])
+    await work_off(docket, 60.0, concurrency=60)
+    assert not [line for line in told(caplog) if ADVICE in line]
+
+
+@pytest.mark.parametrize(
+    ("in_threads", "spent", "crowd"),
+    [(50, 0.6, 50), (50, 0.1, 0), (10, 0.6, 0), (0, 0.6, 0)],
+    ids=["many that compute", "many that wait", "few", "none"],
+)
+async def test_a_crowd_is_many_that_compute(
+    in_threads: int,
+    spent: float,
+    crowd: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    claims = Claims(60)
+    monkeypatch.setattr(Claims, "in_threads", property(lambda claims: in_threads))
+    watch = LoopWatch(claims, lambda: True)
+    watch._turned_at = time.monotonic() - 0.6
+    watch._spent = time.process_time() - spent
+    assert watch._crowd(0.6) == crowd
+    watch._check()
+    watch.turned()
+    crowds = [
+        line
+        for line in told(caplog)
+        if line.startswith("a crowd of 50 sync tasks in threads blocked the loop for 0.")
+    ]
+    assert bool(crowds) == bool(crowd)
+
+
 async def test_a_loop_that_turns_again_while_somebody_looks_is_watched_on(monkeypatch: pytest.MonkeyPatch):
     long_ago = time.monotonic() - 60
     seen = [_Blocked(long_ago, long_ago, "somebody", None)]
