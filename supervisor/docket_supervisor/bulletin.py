@@ -77,9 +77,13 @@ class Text(_Field):
     def __get__(self, page: _Page | None, owner: object) -> Text | str:
         if page is None:
             return self
+        # Twice: another text of the same length may be put there while we read.
+        length, text = self._look(page)
+        return text.decode(errors="replace") if (length, text) == self._look(page) else ""
+
+    def _look(self, page: _Page) -> tuple[int, bytes]:
         length = page.memory[self._offset]
-        text = bytes(page.memory[self._offset + 1 : self._offset + 1 + length]).decode(errors="replace")
-        return text if page.memory[self._offset] == length else ""
+        return length, bytes(page.memory[self._offset + 1 : self._offset + 1 + length])
 
     def __set__(self, page: _Page, value: str) -> None:
         raw = value.encode(errors="replace")[: self._most].decode(errors="ignore").encode()
@@ -140,10 +144,14 @@ class SlotNotice(_Page):
 
     @property
     def last_death(self) -> LastDeath | None:
-        at, cause = self._died_at, self._cause
-        return LastDeath(cause, at) if at else None
+        for _ in range(8):
+            at, cause = self._died_at, self._cause
+            if at and at == self._died_at:
+                return LastDeath(cause, at)
+        return None
 
     def died(self, cause: str) -> None:
+        self._died_at = 0.0
         self._cause = cause
         self._died_at = clock.now().timestamp()
 

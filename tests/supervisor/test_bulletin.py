@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,16 +90,28 @@ def test_any_text_can_be_put_up_and_a_long_one_is_cut(text: str) -> None:
     assert last is not None and text.encode(errors="replace").decode().startswith(last.cause)
 
 
+@contextmanager
+def written_all_the_time(write: Callable[[int], object]) -> Generator[None]:
+    """By another process: 1, 2, 3, …"""
+    pid = os.fork()
+    if pid == 0:
+        for number in itertools.count(1):
+            write(number)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 def test_figures_are_never_a_mixture_of_two() -> None:
     page = bulletin()
     page.measured(0, 0, 0, 0, 0.0)
-    pid = os.fork()
-    if pid == 0:
-        number = 0
-        while True:
-            number += 1
-            page.measured(number, number, number, number, float(number))
-    try:
+
+    def measure(number: int) -> None:
+        page.measured(number, number, number, number, float(number))
+
+    with written_all_the_time(measure):
         seen = 0
         give_up_at = time.monotonic() + 10
         while seen < 500 and time.monotonic() < give_up_at:
@@ -104,6 +119,19 @@ def test_figures_are_never_a_mixture_of_two() -> None:
                 assert queue.due == queue.scheduled == queue.waiting == queue.dead == queue.latency
                 seen += 1
         assert seen
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+
+
+def test_a_text_is_never_a_mixture_of_two_of_the_same_length() -> None:
+    page = bulletin()
+
+    def write(number: int) -> None:
+        page.phase = "abcdefghijklmnopqrstuvwxyz"[number % 26] * 30
+
+    with written_all_the_time(write):
+        seen = 0
+        give_up_at = time.monotonic() + 10
+        while seen < 5000 and time.monotonic() < give_up_at:
+            if phase := page.phase:
+                assert len(set(phase)) == 1
+                seen += 1
+        assert seen
