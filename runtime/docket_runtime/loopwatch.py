@@ -134,10 +134,13 @@ class LoopWatch:
         stack = stacks.live(frames.get(self._loop_thread))
         place = stacks.place_of(stack)
         flight = None if place is None else self._claims.at(place)
-        at = stacks.application_frame(stack)
+        at = stacks.application_frame(stacks.inside(stack))
+        if at is None:
+            # We ourselves, on somebody's behalf or on nobody's: whatever kept us from going on, it is not his doing.
+            return None
         if flight is None or flight.in_thread:
             # No body of an execution: the application around an embedded worker, or a callback that a task left behind.
-            return None if at is None else _Blocked(turned_at, turned_at, "", at)
+            return _Blocked(turned_at, turned_at, "", at)
         # It cannot have blocked the loop before it was claimed, which is more exact than the last tick.
         since = max(turned_at, flight.claimed_at)
         return _Blocked(turned_at, since, f"{flight.claimed.key} ({flight.claimed.function})", at)

@@ -53,10 +53,14 @@ def place_of(stack: Stack) -> int | None:
     return None
 
 
+def inside(stack: Stack) -> Stack:
+    """Of an execution's stack what it has called; the whole stack if it is none's."""
+    return stack[: next((at for at, frame in enumerate(stack) if frame.name.startswith(_PLACE)), len(stack))]
+
+
 def without_ours(stack: Stack) -> Stack:
     """Of an execution's stack what it did itself, without all that led to it."""
-    outermost = next((at for at, frame in enumerate(stack) if frame.name.startswith(_PLACE)), len(stack))
-    inner = list(stack[:outermost])
+    inner = list(inside(stack))
     while inner and inner[-1].file.startswith(_ours()):
         del inner[-1]
     return inner or stack
