@@ -14,12 +14,11 @@ from docket.store import scripts
 from docket.store.blocking import BlockingStore
 from docket.store.connect import Address
 from docket.store.keys import Keys
+from docket.store.ledger import OFTEN
 
 _LOG = logging.getLogger("docket.worker.leases")
 
 _AFTER_A_FAILURE = 0.2
-_AT_EASE = 8
-"""Whoever is vouched for asks again after this part of its lease."""
 
 
 class LeaseKeeper:
@@ -37,7 +36,8 @@ class LeaseKeeper:
     ) -> None:
         self._address, self._keys = address, keys
         self._interval, self._lease = interval.total_seconds(), lease
-        self._at_ease = max(self._interval, lease / 1000 / _AT_EASE)
+        # Who is vouched for only asks whether that still holds.
+        self._at_ease = max(self._interval, lease / 1000 / OFTEN)
         self._vouched, self._lapsed = vouched, lapsed
         self._worker_id = ""
         self._closing = threading.Event()

@@ -21,6 +21,10 @@ Verdict = tuple[str, str, str | bytes | int, str | bytes | Stored]
 """Entry, and an outcome: its verb and two operands."""
 
 
+OFTEN = 8
+"""A lease is looked after so many times while it lasts: a few that are missed do not matter."""
+
+
 @dataclass(frozen=True, slots=True)
 class HandedOver:
     """What became of a worker's work: back in line, in line to be run alone, or set aside (the keys)."""
@@ -38,8 +42,8 @@ def lease_ms(redelivery_timeout: timedelta, interval: timedelta) -> int:
 
 
 def renewal_interval(redelivery_timeout: timedelta) -> timedelta:
-    """How often a lease is renewed: so often that a few lost renewals do not matter."""
-    return min(redelivery_timeout / 8, timedelta(seconds=2))
+    """How often a lease is renewed."""
+    return min(redelivery_timeout / OFTEN, timedelta(seconds=2))
 
 
 def in_one(worker_ids: Sequence[str]) -> str:
