@@ -53,7 +53,7 @@ class LoopWatch:
         self._claims, self._alone = claims, alone
         self._turned_at = clock.monotonic()
         self._loop_thread = threading.get_ident()
-        self._spent = time.process_time()
+        self._spent = _spent_beside(self._loop_thread)
         self._blocked: _Blocked | None = None
         self._told_at = 0.0
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class LoopWatch:
             self._thread.join(timeout=1)
 
     def turned(self) -> None:
-        spent = time.process_time()
+        spent = _spent_beside(self._loop_thread)
         with self._lock:
             before, self._turned_at, self._spent = self._turned_at, clock.monotonic(), spent
             blocked, self._blocked = self._blocked, None
@@ -106,7 +106,7 @@ class LoopWatch:
         if silent < TOLERATED:
             return
         if blocked is None or blocked.turned_at != turned_at:
-            self._note(turned_at, self._look(turned_at, self._crowd(silent)))
+            self._note(turned_at, self._look(turned_at, silent))
         elif silent >= _LONG and self._told_at != turned_at and self._alone():
             self._told_at = turned_at
             so_far = f"has been blocking the loop for {silent:.0f} s"
@@ -124,11 +124,11 @@ class LoopWatch:
     def _crowd(self, silent: float) -> int:
         """How many sync executions leave the loop no turn; 0: they are too few for that, or do not compute."""
         in_threads = self._claims.in_threads
-        computing = time.process_time() - self._spent > _COMPUTING * silent
+        computing = _spent_beside(self._loop_thread) - self._spent > _COMPUTING * silent
         return in_threads if computing and silent < _TURN * in_threads else 0
 
-    def _look(self, turned_at: float, crowd: int = 0) -> _Blocked | None:
-        if crowd:
+    def _look(self, turned_at: float, silent: float) -> _Blocked | None:
+        if crowd := self._crowd(silent):
             return _Blocked(turned_at, turned_at, "", None, crowd)
         frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented, underscore and all
         stack = stacks.live(frames.get(self._loop_thread))
@@ -144,6 +144,13 @@ class LoopWatch:
         # It cannot have blocked the loop before it was claimed, which is more exact than the last tick.
         since = max(turned_at, flight.claimed_at)
         return _Blocked(turned_at, since, f"{flight.claimed.key} ({flight.claimed.function})", at)
+
+
+def _spent_beside(thread: int) -> float:
+    """Seconds of CPU that all other threads of this process have spent; 0.0 where one cannot be told from another."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return 0.0
+    return time.process_time() - time.clock_gettime(time.pthread_getcpuclockid(thread))
 
 
 def _told(blocked: _Blocked, what: str) -> str:

@@ -249,8 +249,11 @@ class Steward:
     async def _renew(self) -> None:
         """Not for the dead, and not for the stopped: whatever cannot turn its loop must be redelivered elsewhere."""
         self._channel.flush()
-        held_by = {seat: seat.holder for seat in self._seats}
-        pids = {held[1]: (seat, held[0]) for seat, held in held_by.items() if held and able(held[0])}
+        pids = {
+            holder[1]: (seat, holder[0])
+            for seat in self._seats
+            if (holder := seat.holder) is not None and able(holder[0])
+        }
         self._lapsed &= pids.keys()
         names = [name for name in pids if name not in self._lapsed]
         if not names:

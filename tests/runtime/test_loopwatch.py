@@ -229,7 +229,7 @@ async def test_a_crowd_is_many_that_compute(
     monkeypatch.setattr(Claims, "in_threads", property(lambda claims: in_threads))
     watch = LoopWatch(claims, lambda: True)
     watch._turned_at = time.monotonic() - 0.6
-    watch._spent = time.process_time() - spent
+    watch._spent -= spent
     assert watch._crowd(0.6) == crowd
     watch._check()
     watch.turned()
@@ -239,6 +239,15 @@ async def test_a_crowd_is_many_that_compute(
         if line.startswith("a crowd of 50 sync tasks in threads blocked the loop for 0.")
     ]
     assert bool(crowds) == bool(crowd)
+
+
+async def test_a_loop_that_computes_itself_is_not_kept_by_those_who_wait_in_threads(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(Claims, "in_threads", property(lambda claims: 50))
+    watch = LoopWatch(Claims(60), lambda: True)
+    compute(0.6)
+    assert watch._crowd(0.6) == 0
 
 
 async def test_a_loop_that_turns_again_while_somebody_looks_is_watched_on(monkeypatch: pytest.MonkeyPatch):
