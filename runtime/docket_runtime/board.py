@@ -65,6 +65,11 @@ class Board(Protocol):
         """Nothing is to be claimed or begun: what had not begun may have been given to others."""
         ...
 
+    @property
+    def stacks_asked_at(self) -> float:
+        """The monotonic instant at which somebody last asked for the stacks of this process; 0 if nobody ever did."""
+        ...
+
 
 class NullBoard:
     """Nobody watches."""
@@ -90,3 +95,7 @@ class NullBoard:
     @property
     def standing_down(self) -> bool:
         return False
+
+    @property
+    def stacks_asked_at(self) -> float:
+        return 0.0

@@ -1,4 +1,10 @@
-"""The stacks of this process, written down when it is asked by a signal, or when it crashes."""
+"""The stacks of this process, written down when it is asked by a signal, or when it crashes.
+
+Stacks can only be read while nobody runs Python: a reader that does not hold the interpreter lock comes upon frames
+that are being taken down, and crashes the process (python/cpython#116008; a busy one within five signals). So USR1 asks
+whoever gets to run Python next: the main thread between two steps of its own, or the loop watch in its place while it
+stands in a C call. If nobody does, a C call keeps the lock; nothing moves then, and USR2 has the signal handler read.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,7 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Any
 
+from docket import clock
 from docket.stacks import TASKS
 
 STANDARD_ERROR = 2
@@ -19,19 +26,39 @@ _MOST = 200
 
 
 def dump_on_request(file: int = STANDARD_ERROR) -> None:
-    """From now on USR1 writes the stacks of all threads and asyncio tasks to this descriptor, and so does a crash.
+    """From now on this descriptor gets the stacks of all threads and asyncio tasks at USR1, as soon as the main thread
+    runs Python; those of the threads at USR2, at once, which is safe only while nothing runs Python; and at a crash.
 
-    The threads' are written by the signal handler itself, whatever blocks the interpreter; the asyncio tasks' as soon
-    as the main thread gets to run Python again. Does nothing outside the main thread, which alone may install handlers.
+    Does nothing outside the main thread, which alone may install handlers.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(faulthandler, "register"):
         return
     # Inherited from a process that we were forked from, it would be taken for installed here as well.
-    faulthandler.unregister(signal.SIGUSR1)
+    faulthandler.unregister(signal.SIGUSR2)
     faulthandler.enable(file=file, all_threads=True)
-    signal.signal(signal.SIGUSR1, lambda number, frame: _write_tasks(file))
-    # Chained to the handler just installed: first the threads, then the tasks.
-    faulthandler.register(signal.SIGUSR1, file=file, all_threads=True, chain=True)
+    signal.signal(signal.SIGUSR1, lambda number, frame: _write(file))
+    faulthandler.register(signal.SIGUSR2, file=file, all_threads=True)
+
+
+def dump_instead(file: int, asked_at: float) -> None:
+    """What another thread does while the main thread cannot: writes the threads' stacks if they have been asked for
+    since the last time that anybody wrote them. `asked_at`: a monotonic instant; 0: nobody has asked."""
+    if asked_at > _written_at:
+        _write_threads(file)
+
+
+_written_at = 0.0
+
+
+def _write(file: int) -> None:
+    _write_threads(file)
+    _write_tasks(file)
+
+
+def _write_threads(file: int) -> None:
+    global _written_at
+    _written_at = clock.monotonic()
+    faulthandler.dump_traceback(file, all_threads=True)
 
 
 def _write_tasks(file: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from docket import clock
 from docket_runtime.abandonment import Abandonment
+from docket_runtime.dumping import dump_instead
 from docket_runtime.loopwatch import LoopWatch
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ class Heartbeat:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._watch = LoopWatch(worker.claims, lambda: not worker.surroundings.vouched())
+        around = worker.surroundings
+        self._watch = LoopWatch(
+            worker.claims,
+            lambda: not around.vouched(),
+            lambda: dump_instead(around.stacks, around.board.stacks_asked_at),
+        )
         self._abandonment = Abandonment(worker)
         self._shown: tuple[int, int] | None = None
         self._titled_at = 0.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,11 +48,17 @@ class _Blocked:
 class LoopWatch:
     """`turned` is called on the loop, again and again; what blocked it is told when it turns again."""
 
-    def __init__(self, claims: Claims | Shares, alone: Callable[[], bool]) -> None:
-        self._claims, self._alone = claims, alone
+    def __init__(
+        self,
+        claims: Claims | Shares,
+        alone: Callable[[], bool],
+        instead: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`instead` is called again and again while the loop stands still: what else its thread cannot do now."""
+        self._claims, self._alone, self._instead = claims, alone, instead
         self._turned_at = clock.monotonic()
         self._loop_thread = threading.get_ident()
-        self._spent = _spent_beside(self._loop_thread)
+        self._spent = clock.spent_beside(self._loop_thread)
         self._blocked: _Blocked | None = None
         self._told_at = 0.0
         self._lock = threading.Lock()
@@ -80,7 +85,7 @@ class LoopWatch:
             self._thread.join(timeout=1)
 
     def turned(self) -> None:
-        spent = _spent_beside(self._loop_thread)
+        spent = clock.spent_beside(self._loop_thread)
         with self._lock:
             before, self._turned_at, self._spent = self._turned_at, clock.monotonic(), spent
             blocked, self._blocked = self._blocked, None
@@ -105,6 +110,7 @@ class LoopWatch:
         silent = clock.monotonic() - turned_at
         if silent < TOLERATED:
             return
+        self._instead()
         if blocked is None or blocked.turned_at != turned_at:
             self._note(turned_at, self._look(turned_at, silent))
         elif silent >= _LONG and self._told_at != turned_at and self._alone():
@@ -124,7 +130,7 @@ class LoopWatch:
     def _crowd(self, silent: float) -> int:
         """How many sync executions leave the loop no turn; 0: they are too few for that, or do not compute."""
         in_threads = self._claims.in_threads
-        computing = _spent_beside(self._loop_thread) - self._spent > _COMPUTING * silent
+        computing = clock.spent_beside(self._loop_thread) - self._spent > _COMPUTING * silent
         return in_threads if computing and silent < _TURN * in_threads else 0
 
     def _look(self, turned_at: float, silent: float) -> _Blocked | None:
@@ -144,13 +150,6 @@ class LoopWatch:
         # It cannot have blocked the loop before it was claimed, which is more exact than the last tick.
         since = max(turned_at, flight.claimed_at)
         return _Blocked(turned_at, since, f"{flight.claimed.key} ({flight.claimed.function})", at)
-
-
-def _spent_beside(thread: int) -> float:
-    """Seconds of CPU that all other threads of this process have spent; 0.0 where one cannot be told from another."""
-    if not hasattr(time, "pthread_getcpuclockid"):
-        return 0.0
-    return time.process_time() - time.clock_gettime(time.pthread_getcpuclockid(thread))
 
 
 def _told(blocked: _Blocked, what: str) -> str:

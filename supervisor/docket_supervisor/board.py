@@ -1,7 +1,7 @@
 """Shared memory in which each worker writes down what it is doing, readable also after it was killed.
 
 One run of pages a seat. Every field has exactly one writer, so there are no locks that a killed process could leave
-held: the supervisor writes `pid`, `forked_at`, `drain_at`, `quiet`; the steward for whom it vouches; the worker all the
+held: the supervisor writes what it tells the worker; the steward for whom it vouches; the worker all the
 rest. A field that is longer than one machine word is guarded by a byte that is cleared before and set after it is
 written: a worker killed half-way leaves a cell that reads as empty, never as garbage.
 """
@@ -37,16 +37,8 @@ _PITCH = _CELL.size + _LIMIT.size
 _EMPTY, _RUNNING, _ENDED = 0, 1, 2
 _VERBS = ("failed", "retry", "perpetuate")
 
-_PID, _FORKED_AT, _DRAIN_AT, _QUIET, _STOOD_DOWN_AT, _OVERDUE, _EVACUATING, _ASSIGNED = (
-    0,
-    8,
-    16,
-    24,
-    32,
-    40,
-    41,
-    48,
-)
+_PID, _FORKED_AT, _DRAIN_AT, _QUIET, _STOOD_DOWN_AT = 0, 8, 16, 24, 32
+_OVERDUE, _EVACUATING, _ASSIGNED, _STACKS_ASKED_AT = 40, 41, 48, 56
 _VOUCHED_AT, _VOUCHED_PID = 64, 72
 # Apart from the parent's and the steward's fields, so that no cache line has two writers.
 _PHASE, _ENLISTED, _TICKED_AT, _TOTALS, _WORKER_ID = 128, 129, 136, 144, 176
@@ -207,6 +199,10 @@ class Writer:
     def standing_down(self) -> bool:
         return _WORD.unpack_from(self._memory, self._base + _STOOD_DOWN_AT)[0] != 0
 
+    @property
+    def stacks_asked_at(self) -> float:
+        return _INSTANT.unpack_from(self._memory, self._base + _STACKS_ASKED_AT)[0]
+
 
 class Seat:
     """The readers' side, with the few fields that the supervisor and the steward write."""
@@ -269,6 +265,10 @@ class Seat:
     @evacuating.setter
     def evacuating(self, is_so: bool) -> None:
         self._memory[self._base + _EVACUATING] = is_so
+
+    def stacks_asked(self) -> None:
+        """Its stacks are wanted, by whichever of its threads can write them."""
+        self._set(_STACKS_ASKED_AT, clock.monotonic())
 
     @property
     def assigned(self) -> int | None:

@@ -1,4 +1,8 @@
-"""Stacks of the processes of the service: asked for, waited for without blocking, and logged when they are there."""
+"""Stacks of the processes of the service: asked for, waited for without blocking, and logged when they are there.
+
+Asked for by USR1, which any of its threads may heed; insisted on by USR2 only when none did, for that is safe only in a
+process in which nothing runs Python (`docket_runtime.dumping` tells why).
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,24 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from docket import clock
+from docket_supervisor.board import Seat
 from docket_supervisor.spool import Spool
+from docket_supervisor.vitality import catches, stopped
 
 logger = logging.getLogger("docket.supervisor")
 
 STEADY = 0.05
 """Seconds without anything new after which a dump is complete."""
 PATIENCE = 1.0
-"""Seconds after which one that has not come is given up; its process may be stopped."""
-AT_ONCE = 0.5
+"""Seconds after which one is insisted on that has not come, and as many more after which it is given up; its process
+may be stopped."""
+HASTE = 0.3
+"""The same where something else waits for it; a little more than a tick, by which the loop watch comes."""
 _POLL = 0.01
 
 Taken = Callable[[str], object]
@@ -33,6 +41,8 @@ class _Awaited:
     title: str
     asked_at: float
     aloud: bool
+    insist_at: float = 0.0
+    insisted: bool = False
     whenever_there: list[Taken] = field(default_factory=list[Taken])
     size: int = 0
     grew_at: float = 0.0
@@ -42,23 +52,39 @@ class Dumps:
     """A dump that nobody asked for is taken too: of a process that crashed, or was sent USR1 by somebody else."""
 
     def __init__(
-        self, spool: Spool, title_of: Callable[[int], str], writers: Callable[[], Iterable[int]]
+        self,
+        spool: Spool,
+        seats: Sequence[Seat],
+        title_of: Callable[[int], str],
+        writers: Callable[[], Iterable[int]],
     ) -> None:
         """`writers`: the numbers of those that are there, and may write although nobody has asked."""
         self._spool = spool
+        self._seats = seats
         self._title_of = title_of
         self._writers = writers
         self._awaited: dict[int, _Awaited] = {}
         self._looked_at = 0.0
 
     def ask(
-        self, number: int, pid: int, title: str, whenever_there: Taken | None = None, *, quietly: bool = False
+        self,
+        number: int,
+        pid: int,
+        title: str,
+        whenever_there: Taken | None = None,
+        *,
+        quietly: bool = False,
+        patience: float = PATIENCE,
     ) -> None:
-        """USR1; what it brings goes to `whenever_there`, and to the log unless everybody asked quietly."""
-        awaited = self._awaited.setdefault(number, _Awaited(pid, title, clock.monotonic(), not quietly))
+        """What it brings goes to `whenever_there`, and to the log unless everybody asked quietly."""
+        now = clock.monotonic()
+        awaited = self._awaited.setdefault(number, _Awaited(pid, title, now, not quietly, now + patience))
         awaited.aloud |= not quietly
+        awaited.insist_at = min(awaited.insist_at, now + patience)
         if whenever_there is not None:
             awaited.whenever_there.append(whenever_there)
+        if number < len(self._seats):
+            self._seats[number].stacks_asked()
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGUSR1)
 
@@ -84,9 +110,21 @@ class Dumps:
             awaited.size, awaited.grew_at = size, now
         elif size and now - awaited.grew_at >= STEADY:
             self._log(number, awaited)
-        elif not size and now - awaited.asked_at >= PATIENCE:
+        elif not size and not awaited.insisted and now >= awaited.insist_at:
+            awaited.insisted, awaited.insist_at = True, now
+            self._insist(number, awaited)
+        elif not size and awaited.insisted and now >= awaited.insist_at + PATIENCE:
             del self._awaited[number]
-            logger.warning("%s did not write its stacks within %gs", awaited.title, PATIENCE)
+            waited = now - awaited.asked_at
+            logger.warning("%s did not write its stacks within %.1fs", awaited.title, waited)
+
+    def _insist(self, number: int, awaited: _Awaited) -> None:
+        # Whose loop turns has run Python since, and would have answered if it was still us whom its handler heeds.
+        turns = number < len(self._seats) and self._seats[number].ticked_at > awaited.asked_at
+        pid = awaited.pid
+        if pid and not turns and not stopped(pid) and catches(pid, signal.SIGUSR2):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR2)
 
     def _log(self, number: int, awaited: _Awaited) -> None:
         self._awaited.pop(number, None)
@@ -112,7 +150,10 @@ class Dumps:
 
     def at_once(self) -> None:
         """Waits for what was asked for, but not long: whoever calls this is about to end everybody."""
-        give_up_at = clock.monotonic() + AT_ONCE
+        began_at = clock.monotonic()
+        give_up_at = began_at + 2 * HASTE
+        for awaited in self._awaited.values():
+            awaited.insist_at = min(awaited.insist_at, began_at + HASTE)
         while self._awaited and (now := clock.monotonic()) < give_up_at:
             self.turn(now)
             time.sleep(_POLL)

@@ -142,7 +142,8 @@ def _reset_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, lambda number, frame: None)
     # Whoever asks for stacks may do so before the child can write them; that must not end it.
-    signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda number, frame: None)
 
 
 def _detach_input() -> None:

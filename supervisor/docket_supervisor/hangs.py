@@ -13,6 +13,8 @@ TIMEOUT_GRACE = 2.0
 """Seconds that a body has to end after its time limit, once it was told to."""
 NEIGHBOURS_GRACE = 10.0
 """Seconds that the others have to finish in a process that must be killed for one of them."""
+LAST_LOOK = 2 * TICK
+"""Seconds that stacks are waited for before the kill; nobody in the process looks more often than once a tick."""
 _NEVER = 60.0
 """What the earlier steps go by when nobody is to be killed."""
 
@@ -49,7 +51,7 @@ class Ladder:
             (min(5.0, whole / 4), Step.EVACUATE),
         ]
         if hang_timeout:
-            steps += [(hang_timeout, Step.LAST_LOOK), (hang_timeout + TICK, Step.KILL)]
+            steps += [(hang_timeout, Step.LAST_LOOK), (hang_timeout + LAST_LOOK, Step.KILL)]
         return cls(tuple(steps))
 
     def due(self, late: float, taken: int) -> tuple[Step, ...]:

@@ -109,7 +109,7 @@ class Supervisor:
             self._stewardship.count_suspects,
             self._events.append,
         )
-        self._dumps = Dumps(self._inherited.spool, self._title_of, self._writers)
+        self._dumps = Dumps(self._inherited.spool, self._inherited.board.seats, self._title_of, self._writers)
         self._crew.dump_of = self._dumps.died
         self._vigil = Vigil(settings, self._crew.posts, self._crew, self._dumps)
         self._premises = Premises(settings, Verbs(self).obey)

@@ -12,7 +12,7 @@ from docket import clock, stacks
 from docket.durations import describe
 from docket_supervisor import hangs
 from docket_supervisor.board import InFlight
-from docket_supervisor.dumps import Dumps
+from docket_supervisor.dumps import HASTE, PATIENCE, Dumps
 from docket_supervisor.hangs import Ladder, Step
 from docket_supervisor.memory import private_bytes
 from docket_supervisor.posts import Post, Role, Sentence, Sitting
@@ -126,7 +126,7 @@ class Vigil:
             case Step.DUMP | Step.LAST_LOOK:
                 post.watch.stopped = stopped(post.pid)
                 if not post.watch.stopped:
-                    self._dumps.ask(post.number, post.pid, post.title, partial(self._seen, post, post.pid))
+                    self._look_into(post, HASTE if step is Step.LAST_LOOK else PATIENCE)
             case Step.EVACUATE:
                 logger.info("what %s was given and has not begun goes to others", post.title)
                 post.seat.evacuating = True
@@ -143,6 +143,10 @@ class Vigil:
             return
         what = ", ".join(map(str, running)) or "nothing"
         logger.warning("%s has not turned its loop for %.1fs, running %s", post.title, late, what)
+
+    def _look_into(self, post: Post, patience: float = PATIENCE) -> None:
+        seen = partial(self._seen, post, post.pid)
+        self._dumps.ask(post.number, post.pid, post.title, seen, patience=patience)
 
     def _seen(self, post: Post, pid: int, text: str) -> None:
         """Who blocks the loop, as its stack shows; kept for whatever comes of it."""
@@ -199,7 +203,7 @@ class Vigil:
             post.title,
             describe(grace),
         )
-        self._dumps.ask(post.number, post.pid, post.title, partial(self._seen, post, post.pid))
+        self._look_into(post)
         self._acts.replace(post, Sentence("timeout", why), grace)
 
     # Age

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 
 import psutil
@@ -25,6 +26,18 @@ def stopped(pid: int) -> bool:
         return _process(pid).status() in _STOPPED
     except psutil.Error:
         return False
+
+
+def catches(pid: int, number: int) -> bool:
+    """It has a handler for this signal, which might end it otherwise. Where the kernel does not say it is presumed."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            caught = next((line.split()[1] for line in status if line.startswith("SigCgt:")), None)
+    except FileNotFoundError:
+        return not os.path.exists("/proc/self/status")
+    except OSError:
+        return False
+    return caught is None or bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def able(pid: int) -> bool:

@@ -20,6 +20,7 @@ _PLACE = "execution in place "
 TASKS = "asyncio tasks"
 """How the lines begin that follow the threads in a dump of ours."""
 
+_WRITER = os.path.join("docket_runtime", "dumping.py")
 _THREAD = re.compile(r"^(?:Current thread|Thread) (0x[0-9a-f]+)")
 _FRAME = re.compile(r'^\s+File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<name>.*)$')
 
@@ -77,7 +78,7 @@ def live(frame: FrameType | None) -> list[Frame]:
 
 def parse(text: str) -> list[Stack]:
     """The stacks of all threads in a dump of `faulthandler`; of several dumps, those of the last. The main thread's is
-    the last one: the interpreter lists its threads newest first."""
+    the last one: the interpreter lists its threads newest first. Whoever wrote the dump is not shown in it."""
     stacks: dict[str, list[Frame]] = {}
     current: list[Frame] | None = None
     for line in text.splitlines():
@@ -88,6 +89,8 @@ def parse(text: str) -> list[Stack]:
         elif line.startswith(TASKS):
             current = None
         elif current is not None and (found := _FRAME.match(line)):
+            if not current and found["file"].endswith(_WRITER):
+                continue
             number = int(found["line"]) if found["line"].isdecimal() else 0
             current.append(Frame(found["file"], number, found["name"]))
     return list(stacks.values())

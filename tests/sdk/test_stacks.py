@@ -76,6 +76,16 @@ def test_a_crash_is_read_like_any_dump():
     assert stack == [Frame("/app/tasks.py", 5, "boom"), Frame("/d/executor.py", 0, "execution in place 0")]
 
 
+def test_whoever_wrote_it_is_not_shown():
+    text = (
+        "Current thread 0x00007f (most recent call first):\n"
+        '  File "/d/docket_runtime/dumping.py", line 5 in _write_threads\n'
+        '  File "/d/docket_runtime/dumping.py", line 9 in <lambda>\n'
+        '  File "/app/tasks.py", line 5 in work\n'
+    )
+    assert stacks.parse(text) == [[Frame("/app/tasks.py", 5, "work")]]
+
+
 def test_nothing_is_read_from_what_is_no_dump():
     assert stacks.parse("") == [] == stacks.parse('hello\n  File "x", line 1 in y\n')
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
+import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from docket import clock, stacks
+from docket_runtime.claims import Claims
+from docket_runtime.dumping import dump_instead
+from docket_runtime.loopwatch import LoopWatch
+from docket_supervisor.board import Board
 from docket_supervisor.dumps import PATIENCE, Dumps
 from docket_supervisor.spool import Spool
 
@@ -25,8 +33,13 @@ def spool() -> Iterator[Spool]:
 
 
 @pytest.fixture
-def dumps(spool: Spool) -> Dumps:
-    return Dumps(spool, lambda number: f"process {number}", lambda: range(len(spool.files)))
+def board() -> Board:
+    return Board(2, 1)
+
+
+@pytest.fixture
+def dumps(spool: Spool, board: Board) -> Dumps:
+    return Dumps(spool, board.seats, lambda number: f"process {number}", lambda: range(len(spool.files)))
 
 
 @pytest.fixture
@@ -98,9 +111,89 @@ def test_a_stopped_process_is_waited_for_only_so_long(
     os.kill(pid, signal.SIGSTOP)
     taken: list[str] = []
     dumps.ask(0, pid, "worker 7", taken.append)
-    turned(dumps, lambda: "did not write" in caplog.text, PATIENCE + 3)
+    turned(dumps, lambda: "did not write" in caplog.text, 2 * PATIENCE + 3)
     os.kill(pid, signal.SIGCONT)
     assert taken == []
+
+
+def computing(begun: Callable[[], object]) -> None:
+    """Frames come and go all the time: in a C call's keys, in generators, in code that is made and thrown away."""
+
+    def compute(depth: int) -> int:
+        return 0 if depth == 0 else 1 + compute(depth - 1)
+
+    def compute_on() -> None:
+        while True:
+            sorted((json.dumps([each]) for each in range(20)), key=lambda text: len(text))
+            compute(300)
+            exec("def made(): return [each for each in range(3)]\nmade()")
+
+    for _ in range(3):
+        threading.Thread(target=compute_on, daemon=True).start()
+    begun()
+    time.sleep(60)
+
+
+def test_a_busy_process_survives_it(dumps: Dumps, start: Start) -> None:
+    """Read by a signal handler, the stacks of threads that run kill their process: within five of these signals."""
+    taken: list[str] = []
+    pid = start(0, computing)
+    for asked in range(1, 51):
+        dumps.ask(0, pid, "worker 7", taken.append, quietly=True)
+        turned(dumps, lambda asked=asked: len(taken) >= asked)
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    assert "in compute_on" in taken[-1] and "in computing" in taken[-1]
+
+
+def test_one_in_which_nobody_gets_to_run_python_is_read_all_the_same(dumps: Dumps, start: Start) -> None:
+    def keeping_the_lock(begun: Callable[[], object]) -> None:
+        begun()
+        ctypes.PyDLL(None).sleep(60)
+
+    taken: list[str] = []
+    dumps.ask(0, start(0, keeping_the_lock), "worker 7", taken.append)
+    turned(dumps, lambda: taken)
+    assert "in keeping_the_lock" in taken[0]
+
+
+def test_one_whose_main_thread_is_in_a_c_call_is_answered_for_by_another(
+    dumps: Dumps, start: Start, board: Board
+) -> None:
+    """It is not insisted on: what other threads run may be Python."""
+
+    def deaf(begun: Callable[[], object]) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
+        writer = board.writer(0)
+        asked = lambda: dump_instead(file, writer.stacks_asked_at)  # noqa: E731
+        watch = LoopWatch(Claims(1), lambda: False, asked)
+        watch.start()
+        begun()
+        time.sleep(60)
+
+    taken: list[str] = []
+    file = dumps._spool.file(0)
+    dumps.ask(0, start(0, deaf), "worker 7", taken.append)
+    turned(dumps, lambda: taken)
+    assert "in deaf" in taken[0] and "in _check" in taken[0]
+
+
+def test_one_that_would_end_by_being_insisted_on_is_left_alone(
+    dumps: Dumps, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker of an older version, which the supervisor has taken over."""
+
+    def older(begun: Callable[[], object]) -> None:
+        faulthandler.unregister(signal.SIGUSR2)
+        signal.signal(signal.SIGUSR1, lambda number, frame: None)
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+        begun()
+        while True:
+            time.sleep(60)
+
+    pid = start(0, older)
+    dumps.ask(0, pid, "worker 7")
+    turned(dumps, lambda: "did not write" in caplog.text)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
 
 
 def test_a_crash_leaves_its_stacks_behind(

@@ -6,6 +6,7 @@ import pytest
 
 from docket_supervisor.board import InFlight, Limit
 from docket_supervisor.hangs import (
+    LAST_LOOK,
     TICK,
     TIMEOUT_GRACE,
     Ladder,
@@ -42,12 +43,12 @@ def execution(place: int, *, thread: bool = False, deadline: float | None = None
         (60, 5.0, (R, S, D, E)),
         (60, 59.9, (R, S, D, E)),
         (60, 60.0, (R, S, D, E, L)),
-        (60, 60.0 + TICK, (R, S, D, E, L, K)),
+        (60, 60.0 + LAST_LOOK, (R, S, D, E, L, K)),
         (3, 0.24, ()),
         (3, 0.25, (R,)),
         (3, 0.75, (R, S, D, E)),
         (3, 2.9, (R, S, D, E)),
-        (3, 3.0 + TICK, (R, S, D, E, L, K)),
+        (3, 3.0 + LAST_LOOK, (R, S, D, E, L, K)),
         (0, 5.0, (R, S, D, E)),
         (0, 1e9, (R, S, D, E)),
     ],

@@ -35,7 +35,16 @@ class Dumps:
         self.asked: list[bool] = []
         self.waiting: list[Callable[[str], object]] = []
 
-    def ask(self, number: int, pid: int, title: str, then: Any = None, *, quietly: bool = False) -> None:
+    def ask(
+        self,
+        number: int,
+        pid: int,
+        title: str,
+        then: Any = None,
+        *,
+        quietly: bool = False,
+        patience: float = 1.0,
+    ) -> None:
         self.asked.append(quietly)
         self.waiting.append(then)
 
