@@ -22,7 +22,7 @@ from docket.store.asynchronous import AsyncStore
 from docket.store.keys import LANES, LANES_FROM_BELOW, SUSPECTS, Keys
 from docket_runtime.claims import Claims
 from docket_runtime.outage import Outage
-from docket_runtime.rounds import Crew, Round, Settlement
+from docket_runtime.rounds import Brought, Crew, Round, Settlement
 from docket_runtime.scheduler import Schedule
 
 _LOG = logging.getLogger("docket.worker")
@@ -80,6 +80,7 @@ class Exchange:
         self._worth_a_round = max(least, min(claims.concurrency // 4, most))
         self._resent: set[str] = set()
         self._deliveries: list[tuple[str, str]] = []
+        self._brought: deque[Brought] = deque()
         self._wake = asyncio.Event()
         self._uncertain = False
         self._claiming_rounds = 0
@@ -94,6 +95,9 @@ class Exchange:
         self.hungry = asyncio.Event()
         """Set while the line is known to be empty and a slot is free: the idle reader's signal to block."""
         self.reading = False
+        self.latest = "0-0"
+        """The id of about the last entry of the main lane that this worker has been given."""
+        self.recoveries = 0
         self.free_the_slot_of_the_reader: Callable[[], object] = lambda: None
         self.census_wanted = False
         self.remaining: int | None = None
@@ -114,8 +118,16 @@ class Exchange:
         """What is settled next may have gone into a line meanwhile: then it is no news that it is refused."""
         self._resent.add(entry)
 
+    def accept(self, brought: Brought) -> None:
+        """What the idle reader was given, and what has been claimed in the same breath."""
+        self._brought.append(brought)
+        self.hungry.clear()
+        self._wake.set()
+
     def deliver(self, entry: str, key: str) -> None:
         """The idle reader was given this entry; the next exchange claims it, and looks for more."""
+        if entry in self._claims or any(entry == each[0] for each in self._settlements):
+            return  # a recovery has found it, and knew what had become of it
         self._deliveries.append((entry, key))
         self._expect_work()
         self._wake.set()
@@ -176,7 +188,7 @@ class Exchange:
     @property
     def promised(self) -> int:
         """Slots that what is on its way will fill, or may."""
-        return len(self._deliveries) + sum(each.free for each in self._under_way)
+        return len(self._brought) + len(self._deliveries) + sum(each.free for each in self._under_way)
 
     @property
     def runs_a_suspect(self) -> bool:
@@ -184,7 +196,7 @@ class Exchange:
 
     @property
     def settled(self) -> bool:
-        return not (self._settlements or self._deliveries or self._under_way)
+        return not (self._brought or self._settlements or self._deliveries or self._under_way)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -203,10 +215,13 @@ class Exchange:
                 each.reply.cancel()
 
     async def _step(self) -> None:
-        if self._under_way and self._under_way[0].reply.done():
+        if self._brought:
+            await self._take_brought()
+            # What was begun may have ended already: then the next round settles it.
+            await asyncio.sleep(0)
+        elif self._under_way and self._under_way[0].reply.done():
             await self._hear()
             self._outage.over()
-            # What was begun may have ended already: then the next round settles it too.
             await asyncio.sleep(0)
         elif self._uncertain and not self._under_way:
             await self._recover()
@@ -341,6 +356,36 @@ class Exchange:
         if not claims and not self._claims.must_wait:
             self.found_nothing.set()
 
+    async def _take_brought(self) -> None:
+        brought = self._brought[0]
+        lapsed, rows, more, strikes = brought.reply
+        claims = parse_claims(rows)
+        theirs = (
+            brought.worker_id != self._crew.worker_id
+        )  # it was handed back with all that the old name held
+        certain = [each.entry for each in claims] == [brought.entry] and brought.recoveries == self.recoveries
+        if certain and not theirs:
+            await self._crew.heed(strikes)
+        self._brought.popleft()
+        if theirs:
+            return
+        if lapsed:
+            await self._crew.lapse()
+        elif certain:
+            self._take(claims, suspects=False)
+            self._read_on(bool(more))
+        elif claims:
+            self.reconnected()  # all that was delivered is in the pending list
+        elif brought.entry:
+            self.deliver(brought.entry, brought.key)
+
+    def _read_on(self, more: bool) -> None:
+        """The line is as empty as before the read, unless there is more. Who has no slot left looks again later."""
+        if more or not self._known_empty or self._claims.allowance <= self.promised:
+            self._expect_work()
+        elif not self.quiet:
+            self.hungry.set()
+
     def _was_the_last(self, sent: Round, claimed: int) -> bool:
         """True if that round has left nothing in line, and neither a later one nor a signal can know better."""
         if sent.for_a_suspect or not sent.free or claimed - sent.deliveries >= sent.free:
@@ -365,6 +410,7 @@ class Exchange:
         return sent
 
     def _take(self, claims: list[Claimed], suspects: bool) -> None:
+        self.latest = next((each.entry[2:] for each in reversed(claims) if each.entry[0] == "d"), self.latest)
         for claimed in claims:
             if claimed.entry in self._claims:
                 continue
@@ -402,6 +448,7 @@ class Exchange:
         # What was delivered so far is in that list too; what is delivered meanwhile may not be, and is kept.
         self._deliveries.clear()
         self._resent.update(entry for entry, *_ in self._settlements)
+        self.recoveries += 1
         lapsed, rows = await self._store.ask(scripts.recover(self._keys, self._crew.worker_id, held))
         self._uncertain = False
         if lapsed:
@@ -409,4 +456,7 @@ class Exchange:
             return
         self._expect_work()
         await self._crew.heed(None)
-        self._take(parse_claims(rows), suspects=False)
+        claims = parse_claims(rows)
+        found = {each.entry for each in claims}
+        self._deliveries = [each for each in self._deliveries if each[0] not in found]
+        self._take(claims, suspects=False)

@@ -77,7 +77,7 @@ def _run(play: Coroutine[Any, Any, None]) -> None:
 
 
 async def _play(docket: DocketSettings, worker: WorkerSettings, path: str) -> None:
-    settings = replace(docket, name="rehearsal", url=f"unix://{path}")
+    settings = replace(docket, name="rehearsal", url=f"unix://{path}", partitions=1)
     opened = Docket.from_settings(settings)
     for reference in worker.tasks:
         opened.register_collection(reference)
@@ -113,6 +113,8 @@ class Prompter:
         self._left = _RUNS
         self._numbers = count(1)
         self._blocked: asyncio.StreamWriter | None = None
+        self._behind: list[Any] = []
+        """Replies to what was sent behind the blocked read."""
         self._scripts = {script.sha.encode(): script.name for script in scripts.ALL}
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,7 +132,11 @@ class Prompter:
     def _answer(self, request: list[bytes], writer: asyncio.StreamWriter) -> None:
         match [each.upper() for each in request[:2]]:
             case [b"EVALSHA" | b"EVAL", _]:
-                writer.write(encoded(self._told_by_script(self._scripts.get(request[1], ""), request[4:])))
+                told = self._told_by_script(self._scripts.get(request[1], ""), request[4:])
+                if writer is self._blocked:
+                    self._behind.append(told)
+                else:
+                    writer.write(encoded(told))
             case [b"SUBSCRIBE", _]:
                 for number, channel in enumerate(request[1:], 1):
                     writer.write(encoded([b"subscribe", channel, number]))
@@ -139,7 +145,8 @@ class Prompter:
             case [b"CLIENT", b"UNBLOCK"]:
                 blocked, self._blocked = self._blocked, None
                 if blocked is not None:
-                    blocked.write(encoded(None))
+                    blocked.write(b"".join(map(encoded, [None, *self._behind])))
+                    self._behind.clear()
                 writer.write(encoded(1))
             case [b"GET", _]:
                 writer.write(encoded(None))
@@ -160,6 +167,8 @@ class Prompter:
                 return [b"", []]
             case "recover":
                 return [0, []]
+            case "accept":
+                return [0, [], 0, b""]
             case "enlist":
                 return [0, 0]
             case _:

@@ -32,6 +32,18 @@ class Round:
     sent_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What a blocked read brought, if anything, and what the script behind it replied. `recoveries`: so many had been
+    begun when it was sent; one since then may have claimed the same, and that may have ended."""
+
+    worker_id: str
+    entry: str
+    key: str
+    reply: Any
+    recoveries: int
+
+
 class Crew(Protocol):
     """What the exchange asks of the rest of the worker."""
 

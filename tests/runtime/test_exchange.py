@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from docket_runtime.claims import Claims
 from docket_runtime.exchange import Exchange
 from docket_runtime.outage import Outage
 from docket_runtime.outcomes import COMPLETED_WITH_NONE, Outcome
-from docket_runtime.rounds import Settlement
+from docket_runtime.rounds import Brought, Settlement
 from docket_runtime.scheduler import Schedule
 from tests.runtime.support import Gate, finish, running, until
 
@@ -359,3 +359,193 @@ async def test_an_exchange_is_bounded_in_bytes(exchange: Exchange, ledger: Ledge
     sizes = [sum(len(each) for each in call.arguments if isinstance(each, bytes)) for call in ledger.calls]
     assert sum(size >> 20 for size in sizes) >= 200
     assert max(sizes) <= 64 << 20
+
+
+# --- what the idle reader brings -------------------------------------------------------------------------------------
+
+
+def brought(
+    entry: str = "d:7-0",
+    *rows: str,
+    worker_id: str = "w/1",
+    lapsed: int = 0,
+    more: int = 0,
+    recoveries: int = 0,
+) -> Brought:
+    claims = [part for each in rows or (entry,) for part in a_claim(each)]
+    return Brought(worker_id, entry, "key", [lapsed, claims, more, b""], recoveries)
+
+
+@pytest.fixture
+async def hungry(exchange: Exchange) -> AsyncIterator[Exchange]:
+    """It runs, and has found nothing."""
+    run = asyncio.create_task(exchange.run())
+    exchange.look()
+    await until(exchange.hungry.is_set)
+    yield exchange
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+
+
+async def test_what_the_read_has_brought_begins_without_another_round(
+    hungry: Exchange, ledger: Ledger, crew: Crew
+):
+    before = len(ledger.calls)
+    hungry.accept(brought("d:7-0"))
+    assert not hungry.hungry.is_set() and hungry.promised == 1 and not hungry.settled
+    await until(lambda: crew.begun == ["d:7-0"])
+    await until(hungry.hungry.is_set)
+    assert len(ledger.calls) == before and hungry.latest == "7-0" and not hungry.promised
+
+
+async def test_if_more_has_come_behind_it_that_is_looked_for(hungry: Exchange, ledger: Ledger, crew: Crew):
+    before = len(ledger.calls)
+    hungry.accept(brought("d:7-0", more=1))
+    await until(lambda: len(ledger.calls) == before + 1)
+    assert crew.begun == ["d:7-0"] and int(ledger.calls[-1].arguments[2]) > 0
+
+
+async def test_what_was_called_out_during_the_read_is_looked_for(
+    hungry: Exchange, ledger: Ledger, crew: Crew
+):
+    before = len(ledger.calls)
+    hungry.look()
+    hungry.accept(brought("d:7-0"))
+    await until(lambda: len(ledger.calls) == before + 1)
+    assert crew.begun == ["d:7-0"]
+
+
+async def test_what_was_brought_and_not_claimed_is_claimed_by_name(
+    hungry: Exchange, ledger: Ledger, crew: Crew
+):
+    """Its limits have to be asked for, or too much has come at once."""
+    ledger.script = [lambda call: nothing(call, a_claim("d:7-0"))]
+    hungry.accept(Brought("w/1", "d:7-0", "key", [0, [], 0, b""], 0))
+    await until(lambda: crew.begun)
+    assert crew.begun == ["d:7-0"] and ledger.calls[-1].arguments[-2:] == ["d:7-0", "key"]
+
+
+@pytest.mark.parametrize(
+    "uncertain",
+    [brought("", "d:6-0"), brought("d:7-0", "d:6-0"), brought("d:6-0", recoveries=-1)],
+    ids=["nothing was brought", "another was brought", "a recovery has been begun since"],
+)
+async def test_of_what_is_uncertain_the_pending_list_is_read(
+    hungry: Exchange, ledger: Ledger, crew: Crew, uncertain: Brought
+):
+    """An earlier read had brought it and nobody heard, or a recovery has begun it and it has ended."""
+    ledger.script = [lambda call: [0, a_claim("d:6-0")]]
+    hungry.accept(uncertain)
+    await until(lambda: crew.begun)
+    assert crew.begun == ["d:6-0"] and hungry.recoveries == 1
+
+
+async def test_what_a_recovery_has_found_is_not_claimed_again_by_name(
+    exchange: Exchange, ledger: Ledger, crew: Crew
+):
+    """Delivered while the pending list was on its way, ended before anything else was sent."""
+
+    def deliver_now(call: Call) -> Any:
+        exchange.deliver("d:7-0", "key")
+        return [0, a_claim("d:7-0")]
+
+    ledger.script = [deliver_now]
+    crew.begin = lambda claimed: exchange.settle(row("d:7-0", "key", COMPLETED_WITH_NONE))  # type: ignore[method-assign]
+    exchange.reconnected()
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: exchange.recoveries == 1 and exchange.settled)
+    exchange.deliver("d:7-0", "key")
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+    assert next(call.arguments[7] for call in ledger.calls if call.script is scripts.EXCHANGE) == 0
+
+
+async def test_what_a_recovery_has_begun_meanwhile_is_not_begun_again(
+    exchange: Exchange, ledger: Ledger, crew: Crew
+):
+    """The reply to the read is late: sent before, it arrives when its execution has been settled."""
+    late = brought("d:7-0", recoveries=exchange.recoveries)
+    ledger.script = [lambda call: [0, a_claim("d:7-0")]]
+    exchange.reconnected()
+    run = asyncio.create_task(exchange.run())
+    await until(lambda: crew.begun == ["d:7-0"])
+    exchange.settle(row("d:7-0", "key", COMPLETED_WITH_NONE))
+    await until(lambda: exchange.settled)
+    exchange.accept(late)
+    await until(lambda: exchange.settled)
+    exchange.finish()
+    await asyncio.wait_for(run, 3)
+    assert crew.begun == ["d:7-0"]
+
+
+async def test_a_lapse_that_the_read_learns_of_is_told_once(hungry: Exchange, crew: Crew):
+    hungry.accept(brought("d:7-0", lapsed=1))
+    hungry.accept(brought("d:8-0", lapsed=1))
+    hungry.accept(brought("d:9-0"))
+    await until(lambda: hungry.settled)
+    assert crew.lapses == 1 and crew.begun == []  # which was handed back with the old name
+
+
+async def test_what_is_brought_to_a_quiet_worker_goes_back_unbegun(hungry: Exchange, crew: Crew):
+    hungry.be_quiet()
+    hungry.accept(brought("d:7-0"))
+    await until(lambda: crew.returned == ["d:7-0"])
+    assert not crew.begun and not hungry.hungry.is_set()
+
+
+async def test_whoever_has_no_slot_left_does_not_read_on(hungry: Exchange, ledger: Ledger, crew: Crew):
+    claims: Any = hungry._claims
+    claims._free.clear()
+    claims._free.append(0)
+    crew.begin = lambda claimed: claims._free.clear()  # type: ignore[method-assign]
+    hungry.accept(brought("d:7-0"))
+    await until(lambda: not claims._free)
+    await asyncio.sleep(0.02)
+    assert not hungry.hungry.is_set()
+    claims._free.append(0)
+    before = len(ledger.calls)
+    hungry.wake()
+    await until(lambda: len(ledger.calls) > before)
+
+
+async def test_an_idle_worker_claims_in_the_same_breath(docket: Docket, monkeypatch: pytest.MonkeyPatch):
+    by_name: list[str] = []
+    deliver = Exchange.deliver
+
+    def noted(exchange: Exchange, entry: str, key: str) -> None:
+        by_name.append(key)
+        deliver(exchange, entry, key)
+
+    monkeypatch.setattr(Exchange, "deliver", noted)
+    ran: list[int] = []
+
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    docket.register(note)
+    async with running(docket):
+        await asyncio.sleep(0.1)
+        for number in range(20):
+            await docket.add(note)(number)
+            await until(lambda number=number: ran[-1:] == [number])
+    assert ran == list(range(20)) and len(by_name) <= 1  # the first, if Redis did not know the script
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 7])
+async def test_many_that_come_at_once_while_some_run_on_are_all_begun(docket: Docket, concurrency: int):
+    ran: list[int] = []
+
+    async def note(number: int) -> None:
+        if number % 5 == 0:
+            await asyncio.sleep(0.03)
+        ran.append(number)
+
+    docket.register(note)
+    async with running(docket, concurrency=concurrency):
+        for first in range(0, 120, 12):
+            await docket.add_many([docket.call(note)(number) for number in range(first, first + 11)])
+            await asyncio.sleep(0.01)
+            await docket.add(note)(first + 11)
+            await asyncio.sleep(0.02)
+        await until(lambda: len(ran) == 120, 10)
+    assert sorted(ran) == list(range(120))

@@ -21,7 +21,7 @@ from docket.store.ledgers import AnyLedger, open_ledger
 from docket.store.scripts import Script
 from docket.timetravel import advance
 from tests.redis_server import RedisServer
-from tests.runtime.support import Gate, finish, running, soon, work_off
+from tests.runtime.support import Gate, finish, running, soon, until, work_off
 
 T = TypeVar("T")
 
@@ -62,6 +62,24 @@ async def test_an_exchange_whose_reply_is_lost_runs_everything_once(
     for execution in executions:
         await execution.sync()
         assert execution.state == "completed"
+
+
+async def test_what_a_blocked_read_has_brought_runs_once_if_nobody_hears_of_it(
+    docket: Docket, behind: Docket, proxy: LossyProxy
+):
+    """Claimed by the script behind the read, and both replies lost."""
+    ran: Counter[int] = Counter()
+
+    async def note(number: int) -> None:
+        ran[number] += 1
+
+    docket.register(note)
+    proxy.lose(scripts.ACCEPT, 2)
+    async with running(behind):
+        for number in range(4):
+            await docket.add(note)(number)
+            await until(lambda number=number: ran[number] == 1)
+    assert proxy.lost == 2 and ran == Counter(range(4))
 
 
 async def test_a_lost_settlement_is_not_taken_for_a_lapsed_lease(
@@ -449,7 +467,7 @@ ASKED = {
     tells_the_figures: scripts.FIGURES,
     splits_once: scripts.SPLIT,
 }
-ABOVE = (scripts.SCHEDULE, scripts.EXCHANGE, scripts.CANCEL, scripts.ENLIST)
+ABOVE = (scripts.SCHEDULE, scripts.EXCHANGE, scripts.ACCEPT, scripts.CANCEL, scripts.ENLIST)
 """What the first tests of this file are about."""
 
 

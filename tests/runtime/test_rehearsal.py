@@ -66,6 +66,10 @@ def test_a_worker_joins_runs_something_and_leaves_twice(
     assert ran == [] and [record for record in caplog.records if record.name.startswith("docket")] == []
 
 
+def test_for_a_docket_that_is_split_one_partition_is_rehearsed() -> None:
+    assert rehearse(DocketSettings(name="orders", url=NOWHERE.url, partitions=3), WorkerSettings(tasks=()))
+
+
 def test_whoever_asks_for_the_current_loop_afterwards_is_answered_as_before() -> None:
     policy = asyncio.get_event_loop_policy()
     before = policy.__dict__.get("_local").__dict__.get("_set_called", False)

@@ -23,7 +23,7 @@ from chaos.leftovers import leftovers, remove
 from docket.message import Claimed, parse_claims
 from docket.store import scripts
 from docket.store.blocking import run_script
-from docket.store.keys import Keys
+from docket.store.keys import GROUP, Keys
 from docket.store.scripts import Call
 
 KEYS = st.sampled_from(["a", "b", "c", "d", "stream", "runs:a"])
@@ -42,7 +42,7 @@ LATE_OUTCOMES = st.sampled_from(["completed", "failed", "retry", "interrupted", 
 VERBS = st.sampled_from(
     [
         *("settle", "settle", "settle", "claim", "claim", "chain", "replace", "cancel", "evacuate", "die"),
-        *("lapse", "wake", "wake", "retry the dead", "restore", "recover", "promote"),
+        *("lapse", "wake", "wake", "retry the dead", "restore", "recover", "promote", "read"),
     ]
 )
 LANES_OF_CALLS = st.sampled_from(["", "", "h", "l"])
@@ -216,7 +216,13 @@ class Ledger(RuleBasedStateMachine):
 
     # --- workers ---------------------------------------------------------------------------------------------------
 
-    def exchange(self, worker: int, free: int, settlements: list[tuple[Any, ...]] | None = None) -> list[int]:
+    def exchange(
+        self,
+        worker: int,
+        free: int,
+        settlements: list[tuple[Any, ...]] | None = None,
+        deliveries: list[tuple[str, str]] | None = None,
+    ) -> list[int]:
         reply = self.ask(
             scripts.exchange(
                 self.keys,
@@ -226,11 +232,15 @@ class Ledger(RuleBasedStateMachine):
                 promote_most=100,
                 census=True,
                 settlements=settlements or [],
-                deliveries=[],
+                deliveries=deliveries or [],
             )
         )
         lapsed, verdicts, rows = reply[0], reply[5], reply[6]
         assert not lapsed
+        self.begins(worker, rows)
+        return verdicts
+
+    def begins(self, worker: int, rows: list[Any]) -> None:
         for claimed in parse_claims(rows):
             life = self.life(claimed.key)
             assert life.running is None, "two bodies of one key at the same time"
@@ -238,7 +248,31 @@ class Ledger(RuleBasedStateMachine):
             life.running, life.waiting, life.counts = claimed.generation, None, True
             life.permits = "".join(row[1] for row in json.loads((claimed.admission or "=[]")[1:]))
             self.held[worker].append(claimed)
-        return verdicts
+
+    @rule(worker=WORKERS, knows=st.booleans())
+    def read(self, worker: int, knows: bool) -> None:
+        """As an idle worker does: one of the main lane, and right behind it the script that claims what it brings."""
+        held = [each.entry[2:] for each in self.held[worker] if each.entry[0] == "d"]
+        since = max(held, key=lambda entry: [int(part) for part in entry.split("-")], default="0-0")
+        given = self.client.xreadgroup(GROUP, self.id_of(worker), {self.keys.stream: ">"}, count=1)
+        lapsed, rows, more, _ = self.ask(
+            scripts.accept(self.keys, self.id_of(worker), since if knows else "0-0")
+        )
+        entries = [each.entry for each in parse_claims(rows)]
+        if not given:
+            assert not lapsed and entries == []
+            return
+        entry, fields = given[0][1][0]
+        brought = f"d:{entry.decode()}"
+        assert not lapsed and entries in ([], [brought])
+        waits = (
+            self.client.xinfo_groups(self.keys.stream)[0]["last-delivered-id"]
+            != (self.client.xinfo_stream(self.keys.stream)["last-generated-id"])
+        )
+        assert more or not waits or (not knows and not entries)
+        self.begins(worker, rows)
+        if not entries:
+            self.exchange(worker, 0, deliveries=[(brought, fields[b"k"].decode())])
 
     @rule(worker=WORKERS, free=st.integers(1, 3))
     def claim(self, worker: int, free: int) -> None:
@@ -435,6 +469,8 @@ class Ledger(RuleBasedStateMachine):
                     self.forget_and_recover(worker)
                 case "promote":
                     self.its_moment_comes(key)
+                case "read":
+                    self.read(worker, data.draw(st.booleans()))
                 case _:
                     self.claim(worker, 3)
             self.records_say_what_the_model_says()

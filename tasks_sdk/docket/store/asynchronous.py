@@ -199,11 +199,10 @@ class AsyncStore(AsyncPerformer):
             wire = await self._open_wire()
         if isinstance(request, Commands):
             return await wire.ask_all([pack(*command) for command in request.commands])
-        behind = (1, request.stream, *request.arguments)
         try:
-            return await wire.ask(pack("EVALSHA", request.script.sha, *behind))
+            return await wire.ask(pack(*request.by_digest))
         except NoScriptError:
-            return await wire.ask(pack("EVAL", request.script.source, *behind))
+            return await wire.ask(pack(*request.by_text))
 
     async def _open_wire(self) -> Wire:
         async with self._opening:
@@ -255,6 +254,6 @@ class AsyncStore(AsyncPerformer):
 async def run_script(client: Any, call: Call) -> Any:
     """By its digest; Redis forgets scripts when it restarts, then by its text."""
     try:
-        return await client.execute_command("EVALSHA", call.script.sha, 1, call.stream, *call.arguments)
+        return await client.execute_command(*call.by_digest)
     except NoScriptError:
-        return await client.execute_command("EVAL", call.script.source, 1, call.stream, *call.arguments)
+        return await client.execute_command(*call.by_text)

@@ -246,11 +246,10 @@ class Listening:
 
 def run_script(client: Any, call: Call) -> Any:
     """By its digest; Redis forgets scripts when it restarts, then by its text."""
-    arguments = _encoded((call.stream, *call.arguments))
     try:
-        return client.execute_command("EVALSHA", call.script.sha, 1, *arguments)
+        return client.execute_command(*_encoded(call.by_digest))
     except NoScriptError:
-        return client.execute_command("EVAL", call.script.source, 1, *arguments)
+        return client.execute_command(*_encoded(call.by_text))
 
 
 def _encoded(arguments: Sequence[Any]) -> list[Any]:

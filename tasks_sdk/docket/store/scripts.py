@@ -122,6 +122,16 @@ class Call:
     arguments: Sequence[str | bytes | int]
     repeatable: bool = True
 
+    @property
+    def by_digest(self) -> tuple[str | bytes | int, ...]:
+        """The command that carries it out where Redis knows the script."""
+        return ("EVALSHA", self.script.sha, 1, self.stream, *self.arguments)
+
+    @property
+    def by_text(self) -> tuple[str | bytes | int, ...]:
+        """The same where it does not; it knows it then."""
+        return ("EVAL", self.script.source, 1, self.stream, *self.arguments)
+
 
 SCHEDULE = Script(
     "schedule",
@@ -141,6 +151,7 @@ EXCHANGE = Script(
     ),
     items=("settlements", "deliveries"),
 )
+ACCEPT = Script("accept", arguments=("worker_id", "since"))
 RECOVER = Script("recover", arguments=("worker_id",), items=("held",))
 STOPS = Script("stops", items=("entry", "key"))
 CANCEL = Script("cancel", arguments=("key", "reason"))
@@ -176,6 +187,7 @@ SPLIT = Script("split", arguments=("partitions",))
 ALL = (
     SCHEDULE,
     EXCHANGE,
+    ACCEPT,
     RECOVER,
     STOPS,
     CANCEL,
@@ -274,6 +286,16 @@ def exchange(
         arguments += delivery
     # Sent twice it would claim twice, and the first reply be lost: the worker recovers instead.
     return Call(EXCHANGE, keys.stream, arguments, repeatable=False)
+
+
+def accept(keys: Keys, worker_id: str, since: str) -> Call:
+    """Claims what the read right before it has brought. `since`: an earlier id in the main lane, behind which it
+    has given this worker next to nothing else.
+
+    Replies: lapsed, rows of claims, whether more has come behind it, the version of the strikes in effect. The rows may
+    lack it: then it is to be claimed in an exchange. If they name another, the reply to an earlier read was lost.
+    """
+    return Call(ACCEPT, keys.stream, [keys.prefix, worker_id, since], repeatable=False)
 
 
 def recover(keys: Keys, worker_id: str, held: Iterable[str]) -> Call:

@@ -88,6 +88,10 @@ class Wire(asyncio.Protocol):
         replies = self._send(b"".join(commands), len(commands))
         return await all_of(replies)
 
+    async def ask_each(self, commands: Sequence[bytes]) -> list[Any]:
+        """What came of each of these commands, errors among it."""
+        return await asyncio.gather(*self._send(b"".join(commands), len(commands)), return_exceptions=True)
+
     def _send(self, commands: bytes, count: int) -> list[asyncio.Future[Any]]:
         if self.lost:
             raise RedisConnectionError("the connection was lost")
