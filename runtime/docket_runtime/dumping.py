@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -77,8 +78,10 @@ def _write_tasks(file: int) -> None:
     if len(tasks) > _MOST:
         lines.append(f"  … and {len(tasks) - _MOST} more")
     text = ("\n".join(lines) + "\n").encode(errors="replace")
-    while text:
-        text = text[os.write(file, text) :]
+    # Nobody may read them any more; that must not end whatever the main thread was doing when it was asked.
+    with suppress(OSError):
+        while text:
+            text = text[os.write(file, text) :]
 
 
 def _awaits(task: asyncio.Task[Any]) -> list[FrameType]:

@@ -360,14 +360,13 @@ class Exchange:
         brought = self._brought[0]
         lapsed, rows, more, strikes = brought.reply
         claims = parse_claims(rows)
-        theirs = (
-            brought.worker_id != self._crew.worker_id
-        )  # it was handed back with all that the old name held
+        # What was brought under an old name was handed back with all that it held.
+        ours = brought.worker_id == self._crew.worker_id
         certain = [each.entry for each in claims] == [brought.entry] and brought.recoveries == self.recoveries
-        if certain and not theirs:
+        if ours and certain:
             await self._crew.heed(strikes)
         self._brought.popleft()
-        if theirs:
+        if not ours:
             return
         if lapsed:
             await self._crew.lapse()

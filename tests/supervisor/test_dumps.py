@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import faulthandler
 import json
@@ -175,6 +176,22 @@ def test_one_whose_main_thread_is_in_a_c_call_is_answered_for_by_another(
     dumps.ask(0, start(0, deaf), "worker 7", taken.append)
     turned(dumps, lambda: taken)
     assert "in deaf" in taken[0] and "in _check" in taken[0]
+
+
+def test_one_whose_stacks_can_not_be_written_goes_on(start: Start, spool: Spool) -> None:
+    def unable(begun: Callable[[], object]) -> None:
+        os.close(spool.file(0))
+        asyncio.run(on_a_loop(begun))
+
+    async def on_a_loop(begun: Callable[[], object]) -> None:
+        begun()
+        await asyncio.sleep(60)
+
+    pid = start(0, unable)
+    for _ in range(3):
+        os.kill(pid, signal.SIGUSR1)
+        time.sleep(0.1)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
 
 
 def test_one_that_would_end_by_being_insisted_on_is_left_alone(
