@@ -24,7 +24,8 @@ from docket_supervisor.obituaries import tell
 from docket_supervisor.oom import OutOfMemory
 from docket_supervisor.phases import Event
 from docket_supervisor.posts import Post, Role, Sentence, Sitting, Watch
-from docket_supervisor.restarts import LONGEST_DELAY, GiveUp, Life, Restart, Restarts
+from docket_supervisor.restarts import LONGEST_DELAY, GiveUp, Life, Restart
+from docket_supervisor.roster import Roster
 
 SPARE_AFTER = 1.0
 """Seconds for which all slots must have been ready: a start, or what follows a death, is not slowed by it."""
@@ -35,11 +36,8 @@ OUTLIVED = Sentence("drain-deadline", "it outlived its deadline")
 logger = logging.getLogger("docket.supervisor")
 
 
-class Crew:
-    """N slots that are kept filled, and as many seats for quarantine processes, filled when suspects wait.
-
-    Some seats more are free: a slot is handed on to a worker in one of them, and the seat of the old one is free then.
-    """
+class Crew(Roster):
+    """Slots are kept filled, and the sickroom when suspects wait."""
 
     def __init__(
         self,
@@ -48,7 +46,7 @@ class Crew:
         count_suspects: Callable[[], None],
         happened: Callable[[Event], None],
     ) -> None:
-        self._settings = inherited.settings
+        super().__init__(inherited.settings, inherited.board.seats)
         self._bulletin = inherited.board.bulletin
         self._metrics = inherited.metrics
         self._hand_over = hand_over
@@ -66,74 +64,8 @@ class Crew:
         """What the process in this seat wrote as it died, if it did."""
         self._oom = OutOfMemory()
         self._no_spare_until = self._forget_at = 0.0
-        self._posts = [
-            Post(number, seat, self._budget(), *self._place(number))
-            for number, seat in enumerate(inherited.board.seats)
-        ]
-        self._slots = [post for post in self._posts if post.role is Role.WORKER]
-        self._sickroom = [post for post in self._posts if post.quarantine]
-        self.wanted = len(self._slots)
         self._hiring: Hiring
         self._early: dict[int, Death] = {}
-
-    def _place(self, number: int) -> tuple[Role, int]:
-        slots = self._settings.processes
-        if number < slots:
-            return Role.WORKER, number
-        return (Role.QUARANTINE if number < slots + self._settings.most else Role.FREE), -1
-
-    def _budget(self) -> Restarts:
-        return Restarts(self._settings.max_restarts, self._settings.restart_window)
-
-    # Who is there
-
-    def pids(self) -> list[int]:
-        return [post.pid for post in self._posts if post.pid]
-
-    @property
-    def posts(self) -> tuple[Post, ...]:
-        return tuple(self._posts)
-
-    @property
-    def slots(self) -> tuple[Post, ...]:
-        """Who stands for each slot now."""
-        return tuple(self._slots)
-
-    @property
-    def ready(self) -> int:
-        """How many slots have a worker that is up."""
-        return sum(post.sitting is Sitting.READY for post in self._slots)
-
-    @property
-    def complete(self) -> bool:
-        """There are as many workers as there are to be, and each is ready."""
-        return self.ready == self.wanted and not any(
-            post.role is Role.RETIRING and post.slot >= self.wanted for post in self._posts
-        )
-
-    @property
-    def busy(self) -> tuple[int, int]:
-        """How many executions run on event loops, and how many in threads."""
-        running = [each for post in self._posts if post.pid for each in post.seat.inflight]
-        in_threads = sum(each.thread for each in running)
-        return len(running) - in_threads, in_threads
-
-    @property
-    def healthy(self) -> bool:
-        """No worker is past a limit without anything being done about it."""
-        return not any(post.pid and post.seat.overdue for post in self._posts)
-
-    @property
-    def standing(self) -> str:
-        """In a line for people."""
-        places = len(self._slots) * self._settings.worker.concurrency
-        on_loops, in_threads = self.busy
-        return f"{self.ready} of {self.wanted} workers ready, busy {on_loops}+{in_threads}/{places}"
-
-    @property
-    def empty(self) -> bool:
-        """No process is left."""
-        return not self.pids()
 
     # Filling seats
 
@@ -242,9 +174,6 @@ class Crew:
             self._slots.append(post)
             self._told_all = False
             self._hire(post)
-
-    def _free_post(self) -> Post | None:
-        return next((post for post in self._posts if post.role is Role.FREE), None)
 
     # Handing slots on
 

@@ -21,12 +21,18 @@ def test_recycling_by_tasks_loses_nothing_and_runs_nothing_twice(
     preload: str, docket: Docket, supervise: Supervise, evidence: Evidence
 ) -> None:
     supervisor = supervise("--processes", "2", "--concurrency", "4", "--max-tasks", "20", preload)
-    keys = [f"many-{number}" for number in range(300)]
-    for number, key in enumerate(keys):
-        docket.add((does.wait, does.wait_sync)[number % 2], key=key)(0.02)
-    eventually(lambda: len(evidence.lines("ended")) >= 300, patience=60)
+    keys: list[str] = []
+
+    def work_on() -> bool:
+        """Until others have taken over, however long they take to come up."""
+        for _ in range(100):
+            keys.append(f"many-{len(keys)}")
+            docket.add((does.wait, does.wait_sync)[len(keys) % 2], key=keys[-1])(0.02)
+        eventually(lambda: len(evidence.lines("ended")) >= len(keys))
+        return len(keys) >= 300 and len({line["pid"] for line in evidence.lines("began")}) > 2
+
+    eventually(work_on, "another worker has taken over", 60)
     assert all(evidence.ran_once(key) for key in keys)
-    assert len({line["pid"] for line in evidence.lines("began")}) > 2
     assert supervisor.stop() == 0
     assert "handed over" not in supervisor.log()
 
