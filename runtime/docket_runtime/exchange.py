@@ -366,21 +366,19 @@ class Exchange:
         if ours and certain:
             await self._crew.heed(strikes)
         self._brought.popleft()
-        if not ours:
-            return
-        if lapsed:
+        if ours and lapsed:
             await self._crew.lapse()
-        elif certain:
+        elif ours and certain:
             self._take(claims, suspects=False)
-            self._read_on(bool(more))
-        elif claims:
+        elif ours and claims:
             self.reconnected()  # all that was delivered is in the pending list
-        elif brought.entry:
+        elif ours and brought.entry:
             self.deliver(brought.entry, brought.key)
+        self._read_on(ours and certain and not lapsed and not more)
 
-    def _read_on(self, more: bool) -> None:
-        """The line is as empty as before the read, unless there is more. Who has no slot left looks again later."""
-        if more or not self._known_empty or self._claims.allowance <= self.promised:
+    def _read_on(self, was_the_last: bool) -> None:
+        """Behind what was brought the line is as empty as before the read. Who has no slot left looks again later."""
+        if not was_the_last or not self._known_empty or self._claims.allowance <= self.promised:
             self._expect_work()
         elif not self.quiet:
             self.hungry.set()
