@@ -31,6 +31,8 @@ from docket import (
 
 Work = Callable[[], Awaitable[None]]
 MOMENT = timedelta(milliseconds=100)
+LATE = 0.06
+"""Seconds by which a body may begin after its permit counts: on a busy machine the next one's may be less late."""
 
 
 class Room:
@@ -568,7 +570,7 @@ async def test_a_rate_limit_lets_what_is_too_early_wait(docket: Docket, work: Wo
     assert sorted(number for number, _ in began) == list(range(8))
     moments = [moment for _, moment in began]
     spans = [later - earlier for earlier, later in zip(moments, moments[3:], strict=False)]
-    assert all(span >= 0.28 for span in spans), spans  # three starts fit in a span, the fourth does not
+    assert all(span >= 0.3 - LATE for span in spans), spans  # three starts fit in a span, the fourth does not
 
 
 async def test_a_rate_limit_for_each_value_of_an_argument(docket: Docket, work: Work) -> None:
@@ -613,7 +615,7 @@ async def test_a_retry_counts_as_a_start(docket: Docket, work: Work) -> None:
     await docket.add(call_api)()
     await work()
     assert len(began) == 3
-    assert all(later - earlier >= 0.09 for earlier, later in pairwise(began))
+    assert all(later - earlier >= 0.1 - LATE for earlier, later in pairwise(began))
 
 
 # --- not again so soon --------------------------------------------------------------------------------------------
@@ -695,7 +697,7 @@ async def test_a_perpetual_task_goes_on_through_a_cooldown(docket: Docket) -> No
         await ended(docket, execution)
 
     await in_the_background(docket, body)
-    assert began[1] - began[0] >= 0.19
+    assert began[1] - began[0] >= 0.2 - LATE
 
 
 # --- only one of many ---------------------------------------------------------------------------------------------
@@ -771,7 +773,7 @@ async def test_limits_of_different_kinds_on_one_task(docket: Docket, work: Work)
         await docket.add(call_api)(key)
     await work()
     assert room.most == {"a": 1, "b": 1} and len(began) == 6
-    assert all(later - earlier >= 0.09 for earlier, later in zip(began, began[2:], strict=False))
+    assert all(later - earlier >= 0.1 - LATE for earlier, later in zip(began, began[2:], strict=False))
 
 
 async def test_a_limit_for_every_task_of_a_worker(docket: Docket) -> None:
