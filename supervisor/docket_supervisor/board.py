@@ -337,7 +337,8 @@ class Seat:
         if not self._memory[self._base + _ENLISTED]:
             return ""
         length, name = _IDENTITY.unpack(self._steady(self._base + _WORKER_ID, _IDENTITY.size))
-        return name[:length].decode(errors="replace")
+        # Another one may be half written by now. It is cleared before, and no id has such a byte.
+        return "" if b"\0" in name[:length] else name[:length].decode(errors="replace")
 
     @property
     def holder(self) -> tuple[int, str] | None:
