@@ -263,7 +263,7 @@ class Steward:
             seat, pid = pids[name]
             if held:
                 seat.vouch(pid)
-            else:
+            elif seat.pid == pid and seat.phase != "left":  # else it has signed off since we looked
                 self._lapsed.add(name)
                 logger.warning("lease of worker %s has lapsed; it is fenced", name)
 
