@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from docket import Docket, Worker
 from docket.message import CLAIM_WIDTH, Claimed
 from docket.store import scripts
-from docket.store.keys import Keys
+from docket.store.keys import GROUP, Keys
 from docket.store.scripts import Call
 from docket_runtime.claims import Claims
 from docket_runtime.exchange import Exchange
@@ -531,6 +531,29 @@ async def test_an_idle_worker_claims_in_the_same_breath(docket: Docket, monkeypa
             await docket.add(note)(number)
             await until(lambda number=number: ran[-1:] == [number])
     assert ran == list(range(20)) and len(by_name) <= 1  # the first, if Redis did not know the script
+
+
+@pytest.mark.parametrize("shunned", [False, True])
+async def test_what_may_be_put_off_is_left_to_an_exchange_which_learns_until_when(
+    docket: Docket, shunned: bool
+):
+    """It was here before, and its task is not known here."""
+    keys, worker_id = docket.keys, "w/1"
+    await docket.store.ask(
+        scripts.enlist(
+            keys, worker_id, lease_ms=60_000, host="h", process="p", concurrency=1, tasks=["trace"]
+        )
+    )
+    await docket.add("trace", key="k")("x")
+    async with docket.redis() as redis:
+        if shunned:
+            await redis.hset(keys.runs("k"), "shun", worker_id)
+        await redis.xreadgroup(GROUP, worker_id, {keys.stream: ">"}, count=1)
+        _, rows, _, _ = await docket.store.ask(scripts.accept(keys, worker_id, "0-0"))
+        state = await redis.hget(keys.runs("k"), "state")
+    assert (bool(rows), state) == ((False, b"queued") if shunned else (True, b"running"))
+    await docket.store.ask(scripts.hand_over(keys, worker_id, "", max_crashes=3, begun=()))
+    await docket.clear()
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 7])

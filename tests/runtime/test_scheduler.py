@@ -74,7 +74,7 @@ async def test_whoever_leaves_is_not_the_timekeeper_any_more(docket: Docket):
     gate = Gate()
     async with docket.redis() as redis:
         async with running(docket):
-            await docket.add(gate, when=soon(milliseconds=20))()
+            await docket.add(gate, when=soon(milliseconds=300))()
             await gate.has_begun()
             gate.open.set()
             assert await redis.exists(docket.keys.timekeeper) == 1
@@ -137,7 +137,7 @@ async def test_five_thousand_due_at_one_moment_all_run_and_redis_stays_responsiv
             await until(lambda: len(ran) == 5000, 9)
         finally:
             over.set()
-        assert await asking < 0.3
+        assert await asking < 0.6
     assert ran == Counter(range(5000))
 
 

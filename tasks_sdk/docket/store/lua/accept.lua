@@ -13,8 +13,8 @@ local worker_name = quoted_name(worker_id)
 --@include "_strikes"
 
 -- It is the latest that this worker was given. But that may also be what an exchange of its own was given meanwhile, which
--- runs here already, or whose limits are being asked for: so only what is certainly nobody's claim yet is claimed. The rest
--- is claimed by name, in the next exchange.
+-- runs here already, or whose limits are being asked for: so only what is certainly nobody's claim yet is claimed. Nor is what
+-- may be put off (it is shunned here), for nobody would learn when it is due. The rest is claimed by name, in the next exchange.
 local most = 3
 local given = read_group("d", most, since)
 local latest = #given < most and given[#given]
@@ -26,7 +26,7 @@ elseif not redis.call("ZSCORE", workers_key, worker_id) then
 end
 local entry = "d:" .. latest[1]
 local r, more = read_record(key)
-if r[1] == "queued" and r[2] == entry and r[3] and not more[10] and not is_limited(r[3]) then
+if r[1] == "queued" and r[2] == entry and r[3] and not more[7] and not more[10] and not is_limited(r[3]) then
   fresh[entry] = { record = r, more = more }
   claim(entry, key)
   look_at_lines()
