@@ -170,12 +170,14 @@ def test_a_worker_killed_while_it_writes_leaves_no_garbage() -> None:
                 name = f"{number:010d}"
                 writer.enlisted(f"w/{name}")
                 writer.began(number % 4, f"d:{name}", f"k-{name}", f"t-{name}", bool(number % 2))
-        while not board.seats[0].inflight:
-            pass
-        for _ in range(20):
-            _well_formed(board)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        try:
+            while not board.seats[0].inflight:
+                pass
+            for _ in range(20):
+                _well_formed(board)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         _well_formed(board)
 
 
