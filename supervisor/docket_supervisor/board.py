@@ -1,9 +1,9 @@
 """Shared memory in which each worker writes down what it is doing, readable also after it was killed.
 
 One run of pages a seat. Every field has exactly one writer, so there are no locks that a killed process could leave
-held: the supervisor writes what it tells the worker; the steward for whom it vouches; the worker all the
-rest. A field that is longer than one machine word is guarded by a byte that is cleared before and set after it is
-written: a worker killed half-way leaves a cell that reads as empty, never as garbage.
+held: the supervisor writes what it tells the worker; the steward for whom it vouches; the worker all the rest. A field
+that is longer than one machine word is guarded by a byte that is cleared before and set after it is written: a worker
+killed half-way leaves a cell that reads as empty, never as garbage.
 """
 
 from __future__ import annotations
@@ -336,9 +336,10 @@ class Seat:
         """`""` while the worker is not enlisted, and when it was killed while it wrote its id."""
         if not self._memory[self._base + _ENLISTED]:
             return ""
-        length, name = _IDENTITY.unpack(self._steady(self._base + _WORKER_ID, _IDENTITY.size))
+        length, padded = _IDENTITY.unpack(self._steady(self._base + _WORKER_ID, _IDENTITY.size))
+        name = padded[:length]
         # Another one may be half written by now. It is cleared before, and no id has such a byte.
-        return "" if b"\0" in name[:length] else name[:length].decode(errors="replace")
+        return "" if b"\0" in name else name.decode(errors="replace")
 
     @property
     def holder(self) -> tuple[int, str] | None:

@@ -42,7 +42,7 @@ class _Awaited:
     asked_at: float
     aloud: bool
     insist_at: float = 0.0
-    insisted: bool = False
+    insisted_at: float = 0.0
     whenever_there: list[Taken] = field(default_factory=list[Taken])
     size: int = 0
     grew_at: float = 0.0
@@ -110,10 +110,10 @@ class Dumps:
             awaited.size, awaited.grew_at = size, now
         elif size and now - awaited.grew_at >= STEADY:
             self._log(number, awaited)
-        elif not size and not awaited.insisted and now >= awaited.insist_at:
-            awaited.insisted, awaited.insist_at = True, now
+        elif not size and not awaited.insisted_at and now >= awaited.insist_at:
+            awaited.insisted_at = now
             self._insist(number, awaited)
-        elif not size and awaited.insisted and now >= awaited.insist_at + PATIENCE:
+        elif not size and awaited.insisted_at and now >= awaited.insisted_at + PATIENCE:
             del self._awaited[number]
             waited = now - awaited.asked_at
             logger.warning("%s did not write its stacks within %.1fs", awaited.title, waited)

@@ -42,7 +42,11 @@ def write(event: str, key: str, **more: Any) -> None:
 @contextmanager
 def running(key: str) -> Generator[None, None, None]:
     write("began", key)
-    yield
+    try:
+        yield
+    except BaseException:
+        write("stopped", key)
+        raise
     write("ended", key)
 
 

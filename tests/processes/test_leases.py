@@ -83,8 +83,12 @@ def test_work_of_a_stopped_worker_is_redelivered_and_the_late_one_changes_nothin
     go.touch()
     assert execution.get_result() == str(second)
     os.kill(first, signal.SIGCONT)
-    # It works again, under another id. The first run has come to its end, and what it had to say was refused; or it was
-    # stopped before, since somebody else's counts.
+    # It ends too, unless it is stopped before, since somebody else's counts.
+    eventually(
+        lambda: len([*evidence.ended("frozen"), *evidence.lines("stopped", "frozen")]) == 2,
+        "the thawed one comes to its end",
+    )
+    # It works again, under another id, and what it had to say about the first run was refused.
     eventually(lambda: "lapsed" in supervisor.log())
     docket.add(does.note, key="after")().get_result()
     execution.sync()

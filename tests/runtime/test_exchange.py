@@ -441,7 +441,7 @@ async def test_of_what_is_uncertain_the_pending_list_is_read(
 
 
 async def test_what_a_recovery_has_found_is_not_claimed_again_by_name(
-    exchange: Exchange, ledger: Ledger, crew: Crew
+    exchange: Exchange, ledger: Ledger, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ):
     """Delivered while the pending list was on its way, ended before anything else was sent."""
 
@@ -449,8 +449,11 @@ async def test_what_a_recovery_has_found_is_not_claimed_again_by_name(
         exchange.deliver("d:7-0", "key")
         return [0, a_claim("d:7-0")]
 
+    def end_at_once(claimed: Claimed) -> None:
+        exchange.settle(row(claimed.entry, claimed.key, COMPLETED_WITH_NONE))
+
     ledger.script = [deliver_now]
-    crew.begin = lambda claimed: exchange.settle(row("d:7-0", "key", COMPLETED_WITH_NONE))  # type: ignore[method-assign]
+    monkeypatch.setattr(crew, "begin", end_at_once)
     exchange.reconnected()
     run = asyncio.create_task(exchange.run())
     await until(lambda: exchange.recoveries == 1 and exchange.settled)
@@ -495,11 +498,13 @@ async def test_what_is_brought_to_a_quiet_worker_goes_back_unbegun(hungry: Excha
     assert not crew.begun and not hungry.hungry.is_set()
 
 
-async def test_whoever_has_no_slot_left_does_not_read_on(hungry: Exchange, ledger: Ledger, crew: Crew):
+async def test_whoever_has_no_slot_left_does_not_read_on(
+    hungry: Exchange, ledger: Ledger, crew: Crew, monkeypatch: pytest.MonkeyPatch
+):
     claims: Any = hungry._claims
     claims._free.clear()
     claims._free.append(0)
-    crew.begin = lambda claimed: claims._free.clear()  # type: ignore[method-assign]
+    monkeypatch.setattr(crew, "begin", lambda claimed: claims._free.clear())
     hungry.accept(brought("d:7-0"))
     await until(lambda: not claims._free)
     await asyncio.sleep(0.02)

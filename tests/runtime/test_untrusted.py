@@ -277,9 +277,8 @@ async def test_earlier_arguments_of_a_perpetual_task_are_refused(signed: Docket)
             perpetual.cancel()
 
     async def write_later(docket: Docket, body: bytes) -> None:
-        await docket.add(note, when=soon(milliseconds=200), key="after")(
-            "x"
-        )  # which is taken up before this returns, else
+        # Not at once: an idle worker would have taken it up before it is written to.
+        await docket.add(note, when=soon(milliseconds=200), key="after")("x")
         await write(docket, "after", body=body, function=b"climb")
 
     signed.register(climb)

@@ -143,7 +143,7 @@ def test_a_busy_process_survives_it(dumps: Dumps, start: Start) -> None:
         dumps.ask(0, pid, "worker 7", taken.append, quietly=True)
         turned(dumps, lambda asked=asked: len(taken) >= asked)
         assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    assert "in computing" in taken[-1]
+    assert "in computing" in taken[-1] and len(stacks.parse(taken[-1])) == 4
 
 
 def test_one_in_which_nobody_gets_to_run_python_is_read_all_the_same(dumps: Dumps, start: Start) -> None:
@@ -158,21 +158,20 @@ def test_one_in_which_nobody_gets_to_run_python_is_read_all_the_same(dumps: Dump
 
 
 def test_one_whose_main_thread_is_in_a_c_call_is_answered_for_by_another(
-    dumps: Dumps, start: Start, board: Board
+    dumps: Dumps, start: Start, spool: Spool, board: Board
 ) -> None:
     """It is not insisted on: what other threads run may be Python."""
 
     def deaf(begun: Callable[[], object]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
         writer = board.writer(0)
-        asked = lambda: dump_instead(file, writer.stacks_asked_at)  # noqa: E731
-        watch = LoopWatch(Claims(1), lambda: False, asked)
-        watch.start()
+        LoopWatch(
+            Claims(1), lambda: False, lambda: dump_instead(spool.file(0), writer.stacks_asked_at)
+        ).start()
         begun()
         time.sleep(60)
 
     taken: list[str] = []
-    file = dumps._spool.file(0)
     dumps.ask(0, start(0, deaf), "worker 7", taken.append)
     turned(dumps, lambda: taken)
     assert "in deaf" in taken[0] and "in _check" in taken[0]

@@ -27,7 +27,7 @@ end
 local entry = "d:" .. latest[1]
 local r, more = read_record(key)
 if r[1] == "queued" and r[2] == entry and r[3] and not more[7] and not more[10] and not is_limited(r[3]) then
-  fresh[entry] = { record = r, more = more }
+  fresh[entry] = { record = r, more = more } -- as of what was just promoted, its record is not read again
   claim(entry, key)
   look_at_lines()
 end
