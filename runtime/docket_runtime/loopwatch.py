@@ -141,8 +141,9 @@ class LoopWatch:
         place = stacks.place_of(stack)
         flight = None if place is None else self._claims.at(place)
         at = stacks.application_frame(stacks.inside(stack))
-        if at is None:
-            # We ourselves, on somebody's behalf or on nobody's: whatever kept us from going on, it is not his doing.
+        if at is None or stacks.is_standard(at):
+            # We ourselves, on somebody's behalf or on nobody's, or what we called (to log, to load): whatever kept us
+            # from going on, it is not his doing.
             return None
         if flight is None or flight.in_thread:
             # No body of an execution: the application around an embedded worker, or a callback that a task left behind.

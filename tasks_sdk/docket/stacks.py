@@ -116,12 +116,20 @@ def application_frame(stack: Stack) -> Frame | None:
     return min(frames, key=lambda frame: _distance(frame.file), default=None)
 
 
+def is_standard(frame: Frame) -> bool:
+    """A line of the standard library, which nobody wrote who could mend it."""
+    return _distance(frame.file) == 3
+
+
 def _distance(file: str) -> int:
-    """From the application's own source: none, that of an installed package, that of the standard library."""
+    """From the application's own source: none, that of an installed package, what has no file (a generated method, what
+    was typed into an interpreter), that of the standard library."""
     standard, installed = _libraries()
     if file.startswith(installed):
         return 1
-    return 2 if file.startswith(("<", *standard)) else 0
+    if file.startswith(("<frozen ", *standard)):
+        return 3
+    return 2 if file.startswith("<") else 0
 
 
 @functools.cache

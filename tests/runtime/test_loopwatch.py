@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -102,6 +106,36 @@ async def test_the_line_is_the_applications_and_not_that_of_a_library(
     await docket.add(waits_for_a_program)()
     await work_off(docket)
     assert f"{__file__}:{waits_for_a_program.__code__.co_firstlineno + 1};" in told(caplog)[0]
+
+
+async def test_nobody_is_blamed_for_what_we_do_with_the_standard_library(
+    docket: Docket, caplog: pytest.LogCaptureFixture
+):
+    """Here: we say that it begins, and nobody reads for a while what we say."""
+
+    async def works() -> None: ...
+
+    caplog.set_level(logging.INFO, "docket.worker")
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while os.write(write, bytes(65536)):
+            pass
+    os.set_blocking(write, True)
+    with open(write, "w") as full, open(read, "rb") as reader:
+        saying = logging.StreamHandler(full)
+        saying.addFilter(lambda record: record.getMessage().startswith("↪"))
+        logger = logging.getLogger("docket.worker")
+        logger.addHandler(saying)
+        threading.Timer(0.8, reader.read1, [1 << 20]).start()
+        began = time.monotonic()
+        try:
+            await docket.add(works)()
+            await work_off(docket)
+        finally:
+            logger.removeHandler(saying)
+    assert time.monotonic() - began > 0.7, "it did not wait"
+    assert told(caplog) == []
 
 
 async def test_a_sync_task_and_a_short_pause_block_nothing(docket: Docket, caplog: pytest.LogCaptureFixture):

@@ -99,7 +99,8 @@ def test_the_line_of_the_application_is_told_not_that_of_the_library_it_called()
     application, caller = Frame("/app/tasks.py", 4, "task"), Frame("/app/other.py", 5, "caller")
     frozen = Frame("<frozen importlib._bootstrap>", 6, "load")
     assert stacks.application_frame([standard, frozen, application, caller, ours]) == application
-    assert stacks.application_frame([standard, ours]) == standard
+    assert stacks.application_frame([standard, ours]) == standard and stacks.is_standard(standard)
+    assert stacks.is_standard(frozen) and not stacks.is_standard(application)
     assert stacks.application_frame([ours]) is None
     assert stacks.application_frame([]) is None
     assert str(application) == "/app/tasks.py:4"
@@ -110,4 +111,15 @@ def test_of_an_installed_application_its_own_line_is_told():
     import pytest
 
     standard, installed = Frame(json.__file__, 1, "loads"), Frame(pytest.__file__, 2, "main")
-    assert stacks.application_frame([standard, installed]) == installed
+    assert stacks.application_frame([standard, installed]) == installed and not stacks.is_standard(installed)
+
+
+def test_what_was_typed_into_an_interpreter_is_the_applications_unless_it_has_files():
+    typed, generated, frozen = (
+        Frame("<stdin>", 1, "task"),
+        Frame("<string>", 2, "__init__"),
+        Frame("<frozen x>", 3, "f"),
+    )
+    assert stacks.application_frame([frozen, typed]) == typed and not stacks.is_standard(typed)
+    application = Frame("/app/tasks.py", 4, "task")
+    assert stacks.application_frame([generated, application]) == application
