@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import uuid
@@ -85,6 +86,17 @@ async def docket(docket_name: str, redis_url: str) -> AsyncIterator[Docket]:
 
     async with Docket(name=docket_name, url=redis_url) as docket:
         yield docket
+
+
+@pytest.fixture(autouse=True)
+def logging_is_as_before() -> Iterator[None]:
+    """What runs a command in this process sets up logging for all of it, and every later test would log as much."""
+    root = logging.getLogger()
+    level, handlers = root.level, set(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in set(root.handlers) - handlers:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)
