@@ -320,6 +320,37 @@ async def test_where_a_host_has_died_its_workers_are_swept_a_few_at_a_time(
 # --- snapshots ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("held", [[], [0], [60], [119]], ids=["none", "the oldest", "one", "the latest"])
+async def test_what_is_settled_leaves_the_stream_at_once_whoever_still_runs(docket: Docket, held: list[int]):
+    """Many are trimmed together, up to the oldest that runs; what came behind that one is deleted by name."""
+    opened, ran = asyncio.Event(), set[int]()
+
+    async def take_part(number: int) -> None:
+        if number in held:
+            await opened.wait()
+        ran.add(number)
+
+    async def left() -> int:
+        return int(await redis.xlen(docket.keys.stream))
+
+    docket.register(take_part)
+    await docket.add_many([docket.call(take_part)(number) for number in range(120)])
+    async with docket.redis() as redis:
+        before = (await redis.info("commandstats")).get("cmdstat_xtrim", {"calls": 0})["calls"]
+        async with Worker(docket, concurrency=20) as worker:
+            work = asyncio.create_task(finish(worker))
+            await until(lambda: len(ran) == 120 - len(held))
+            for _ in range(100):
+                if await left() == len(held):
+                    break
+                await asyncio.sleep(0.02)
+            assert await left() == len(held)
+            opened.set()
+            await work
+        trimmed = (await redis.info("commandstats"))["cmdstat_xtrim"]["calls"] - before
+        assert await left() == 0 and trimmed > 0
+
+
 async def test_a_limited_snapshot_counts_everything_and_reads_no_more_than_it_shows(
     docket: Docket, monkeypatch: pytest.MonkeyPatch
 ):

@@ -5,11 +5,21 @@
 local worker_name = quoted_name(worker_id)
 local acknowledged = { d = {}, h = {}, l = {}, r = {}, s = {} }
 
+-- To delete an entry Redis walks through all that lie before it in its node, those deleted earlier included; to trim what lies
+-- before an entry it walks there once, for a tenth of that when fifty are settled. What lies before the oldest that is pending
+-- has been delivered, for entries are delivered in order, and is not pending any more: it is settled, all of it.
+local function delete_settled(stream, ids)
+  local oldest = #ids > 3 and redis.call("XPENDING", stream, group, "-", "+", 1)[1]
+  if not oldest or redis.call("XTRIM", stream, "MINID", oldest[1]) < #ids then
+    redis.call("XDEL", stream, unpack(ids))  -- an older one still runs, or nobody has any
+  end
+end
+
 local function acknowledge_settled()
   for lane, ids in pairs(acknowledged) do
     if #ids > 0 then
       redis.call("XACK", lanes[lane], group, unpack(ids))
-      redis.call("XDEL", lanes[lane], unpack(ids))
+      delete_settled(lanes[lane], ids)
     end
   end
 end
