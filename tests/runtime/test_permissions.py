@@ -43,7 +43,7 @@ def commands_in(chosen: set[scripts.Script]) -> set[str]:
         for command, following in re.findall(
             r'(?:redis\.p?call|gently)\("(\w+)"(?:, "(\w+)")?', script.source
         ):
-            parts = [command, following] if command in ("XGROUP", "XINFO") else [command]
+            parts = [command, following] if command in ("XGROUP", "XINFO", "PUBSUB", "INFO") else [command]
             found.add("|".join(parts).lower())
     return found
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 
+from chaos.fleets import Watched
 from chaos.proxy import LossyProxy
 from docket import ConnectionFailed, Docket, Progress, ResultUnavailable, Retry, clock
 from docket.execution import ExecutionProgress, ProgressEvent, StateEvent
@@ -349,3 +350,100 @@ async def test_while_it_waits_it_asks_nothing(docket: Docket, docket_name: str, 
     await asyncio.gather(*waiting, return_exceptions=True)
     assert asked == 1
     assert len(told) == 6
+
+
+# --- events of many at once, which are only put into words where somebody hears them ------------------------------
+
+
+MANY = 40
+
+
+class Ear:
+    """A plain subscriber of any server: every state that it hears of, by key."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.heard: dict[str, list[str]] = {}
+        self._client = client
+        self._pubsub: Any = client.pubsub(ignore_subscribe_messages=True)
+
+    def to(self, *channels: str, pattern: bool = False) -> Ear:
+        (self._pubsub.psubscribe if pattern else self._pubsub.subscribe)(*channels)
+        for _ in channels:
+            self._pubsub.get_message(timeout=5)
+        return self
+
+    def listen(self) -> dict[str, list[str]]:
+        """What has been said until now."""
+        while message := self._pubsub.get_message(timeout=0.3):
+            event = json.loads(message["data"])
+            self.heard.setdefault(event["key"], []).append(event["state"])
+        return self.heard
+
+    def close(self) -> None:
+        self._pubsub.close()
+        self._client.close()
+
+
+def published(client: Any) -> int:
+    return int(client.info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"])
+
+
+async def run_many(docket: Docket) -> None:
+    """Added in one script, half of them due later together, claimed and settled in a few."""
+
+    async def nothing() -> None: ...
+
+    docket.register(nothing)
+    due = clock.now() + timedelta(milliseconds=100)
+    await docket.add_many(
+        [
+            docket.call(nothing, key=f"many-{number}", when=due if number % 2 else None)()
+            for number in range(MANY)
+        ]
+    )
+    await work_off(docket, concurrency=MANY)
+
+
+QUEUED = ["queued", "running", "completed"]
+PARKED = ["scheduled", *QUEUED]
+
+
+async def test_of_many_those_are_told_that_somebody_follows(docket: Docket, redis_server: RedisServer):
+    client = redis.Redis(unix_socket_path=redis_server.socket_path)
+    ear = Ear(client).to(*(f"{docket.name}:state:many-{number}" for number in (6, 7, MANY - 1)))
+    before = published(client)
+    await run_many(docket)
+    assert ear.listen() == {"many-6": QUEUED, "many-7": PARKED, f"many-{MANY - 1}": PARKED}
+    assert published(client) - before < MANY
+    ear.close()
+
+
+async def test_whoever_listens_to_a_pattern_hears_of_all(docket: Docket, redis_server: RedisServer):
+    client = redis.Redis(unix_socket_path=redis_server.socket_path)
+    ear = Ear(client).to(f"{docket.name}:state:*", pattern=True)
+    await run_many(docket)
+    assert ear.listen() == {f"many-{number}": PARKED if number % 2 else QUEUED for number in range(MANY)}
+    ear.close()
+
+
+async def test_whoever_listens_at_a_replica_hears_of_all_also_of_what_it_missed(
+    docket_name: str, short_folder: Path
+):
+    servers = Watched(short_folder)
+    servers.start()
+    try:
+        master, replica = (
+            redis.Redis(port=server.port, socket_timeout=5) for server in (servers.master, servers.replica)
+        )
+        ear = Ear(replica).to(f"{docket_name}:state:many-6")
+        async with Docket(name=docket_name, url=f"redis://127.0.0.1:{servers.master.port}/0") as docket:
+            await run_many(docket)
+            assert ear.listen() == {"many-6": QUEUED}
+            replica.replicaof("NO", "ONE")
+            before = published(master)
+            await run_many(docket)
+            assert published(master) - before >= 3.5 * MANY, "it may come back and ask for what it missed"
+        ear.close()
+        master.close()
+    finally:
+        servers.stop()

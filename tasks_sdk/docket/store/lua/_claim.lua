@@ -167,8 +167,13 @@ local function claim_new(lane, most)
   while used < most and read < most_read do
     local wanted, before = math.min(most - used, most_read - read), claims
     local entries = read_group(lane, wanted, ">")
-    for _, item in ipairs(entries) do
-      claim(lane .. ":" .. item[1], key_of(item[2]))
+    local keys = {}
+    for i, item in ipairs(entries) do
+      keys[i] = key_of(item[2]) or ""
+    end
+    ask_who_hears(keys)
+    for i, item in ipairs(entries) do
+      claim(lane .. ":" .. item[1], keys[i] ~= "" and keys[i])
     end
     read = read + #entries
     used = used + claims - before

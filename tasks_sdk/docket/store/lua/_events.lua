@@ -55,7 +55,13 @@ local function state_event(key, state, when_us, name, started, completed, proble
     .. ',"error":' .. (problem and cjson.encode(problem) or "null") .. "}"
 end
 
+local unheard = {}
+--@later "_audience"
+
 local function announce(key, state, when_us, name, started, completed, problem)
+  if unheard[key] then
+    return
+  end
   redis.call("PUBLISH", state_channel .. key, state_event(key, state, when_us, name, started, completed, problem))
 end
 

@@ -41,6 +41,7 @@ local function promote(most)
   if #due == 0 then
     return 0
   end
+  ask_who_hears(due)
   local promoted = 0
   local done, problem = pcall(function()
     for i, key in ipairs(due) do

@@ -19,7 +19,11 @@ local delivered_count = tonumber(ARGV[8])
 --@include "_strikes"
 
 local next_argument = 9
-local verdicts = {}
+local verdicts, settled_keys = {}, {}
+for i = 1, settled_count do
+  settled_keys[i] = ARGV[next_argument + 5 * i - 4]
+end
+ask_who_hears(settled_keys)
 for i = 1, settled_count do
   verdicts[i] = settle(unpack(ARGV, next_argument, next_argument + 4))
   next_argument = next_argument + 5

@@ -124,6 +124,11 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
   return { "scheduled", generation, state, when_us }
 end
 
+local keys = {}
+for i = 3, #ARGV, stride do
+  keys[#keys + 1] = ARGV[i + 1]
+end
+ask_who_hears(keys)
 local replies = {}
 for i = 3, #ARGV, stride do
   -- One call that cannot be scheduled (its key holds something foreign) does not take the batch with it.
