@@ -364,6 +364,8 @@ def take_intentions(opening: Opening) -> None:
 
 def is_plain(task: Task) -> bool:
     """Whether everything that the task is given can simply be handed to it, without opening or waiting."""
+    if not task.injected:
+        return not task.wrapped
     return not task.wrapped and all(opener_of(statement) is not None for statement in task.injected.values())
 
 
