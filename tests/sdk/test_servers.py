@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -468,3 +469,19 @@ def test_a_server_that_is_ended_right_now_is_waited_for_and_started_again(folder
     assert server_pid(second) != old
     assert client(second).get("here") == b"yes"
     second.release()
+
+
+def test_a_folder_that_goes_while_it_is_being_made_is_made_anew(
+    own_memory_servers: None, use: Callable[[str], EmbeddedServer], monkeypatch: pytest.MonkeyPatch
+):
+    """`mkdir(exist_ok=True)` finds one, a guardian takes it away, and then it is not there to be fine with."""
+    make, calls = Path.mkdir, list[Path]()
+
+    def gone_between(path: Path, *args: Any, **options: Any) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileExistsError(17, "File exists", str(path))
+        make(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", gone_between)
+    assert guardian.ask(use("memory://gone").socket_path) == b"+PONG" and len(calls) > 2

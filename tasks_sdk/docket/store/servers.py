@@ -153,7 +153,10 @@ def _join(place: _Place) -> int:
             else:
                 place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             users = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # a guardian took the folder away between two steps
+        except (
+            FileNotFoundError,
+            FileExistsError,
+        ):  # a guardian took the folder away between two steps, mkdir's own too
             if not place.throw_away or monotonic() >= give_up_at:
                 raise
             time.sleep(_TURN)
