@@ -364,9 +364,11 @@ def take_intentions(opening: Opening) -> None:
 
 def is_plain(task: Task) -> bool:
     """Whether everything that the task is given can simply be handed to it, without opening or waiting."""
-    if not task.injected:
-        return not task.wrapped
-    return not task.wrapped and all(opener_of(statement) is not None for statement in task.injected.values())
+    injected = task.injected
+    # Most have none, and this is asked for every run: a generator over nothing is dearer than the question.
+    return not task.wrapped and (
+        not injected or all(opener_of(statement) is not None for statement in injected.values())
+    )
 
 
 def hand_over(opening: Opening) -> dict[str, Any]:

@@ -118,7 +118,10 @@ def application_frame(stack: Stack) -> Frame | None:
 
 def is_standard(frame: Frame) -> bool:
     """A line of the standard library, which nobody wrote who could mend it."""
-    return _distance(frame.file) == 3
+    return _distance(frame.file) == _FARTHEST
+
+
+_FARTHEST = 3
 
 
 def _distance(file: str) -> int:
@@ -128,7 +131,7 @@ def _distance(file: str) -> int:
     if file.startswith(installed):
         return 1
     if file.startswith(("<frozen ", *standard)):
-        return 3
+        return _FARTHEST
     return 2 if file.startswith("<") else 0
 
 

@@ -153,10 +153,8 @@ def _join(place: _Place) -> int:
             else:
                 place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             users = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except (
-            FileNotFoundError,
-            FileExistsError,
-        ):  # a guardian took the folder away between two steps, mkdir's own too
+        except (FileNotFoundError, FileExistsError):
+            # A guardian took the folder away between two steps; the latter is what mkdir says between two of its own.
             if not place.throw_away or monotonic() >= give_up_at:
                 raise
             time.sleep(_TURN)

@@ -12,25 +12,26 @@ local function only_subscribers_hear()
     and string.find(said, "connected_slaves:0", 1, true) and string.find(said, "repl_backlog_active:0", 1, true)
 end
 
-local fewest = 8
 local asking
 
 -- Something is about to happen to these keys: it is announced only for those that somebody has subscribed to. In doubt (also
 -- where this user may not ask) it is announced for all.
 local function ask_who_hears(keys)
-  if #keys < fewest then
-    return
-  elseif asking == nil then
+  if asking == nil then
     asking = only_subscribers_hear() or false
+  end
+  if not asking then
+    return
   end
   local channels = {}
   for i, key in ipairs(keys) do
     channels[i] = state_channel .. key
   end
-  local heard = asking and redis.pcall("PUBSUB", "NUMSUB", unpack(channels))
-  if heard and not heard.err then
-    for i, key in ipairs(keys) do
-      unheard[key] = heard[2 * i] == 0
-    end
+  local heard = redis.pcall("PUBSUB", "NUMSUB", unpack(channels))
+  if heard.err then
+    return
+  end
+  for i, key in ipairs(keys) do
+    unheard[key] = heard[2 * i] == 0
   end
 end

@@ -171,7 +171,9 @@ local function claim_new(lane, most)
     for i, item in ipairs(entries) do
       keys[i] = key_of(item[2]) or ""
     end
-    ask_who_hears(keys)
+    if #keys >= many then
+      ask_who_hears(keys)
+    end
     for i, item in ipairs(entries) do
       claim(lane .. ":" .. item[1], keys[i] ~= "" and keys[i])
     end

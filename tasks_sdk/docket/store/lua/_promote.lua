@@ -41,7 +41,9 @@ local function promote(most)
   if #due == 0 then
     return 0
   end
-  ask_who_hears(due)
+  if #due >= many then
+    ask_who_hears(due)
+  end
   local promoted = 0
   local done, problem = pcall(function()
     for i, key in ipairs(due) do

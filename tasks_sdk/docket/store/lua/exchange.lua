@@ -19,11 +19,14 @@ local delivered_count = tonumber(ARGV[8])
 --@include "_strikes"
 
 local next_argument = 9
-local verdicts, settled_keys = {}, {}
-for i = 1, settled_count do
-  settled_keys[i] = ARGV[next_argument + 5 * i - 4]
+if settled_count >= many then
+  local keys = {}
+  for i = 1, settled_count do
+    keys[i] = ARGV[next_argument + 5 * i - 4]
+  end
+  ask_who_hears(keys)
 end
-ask_who_hears(settled_keys)
+local verdicts = {}
 for i = 1, settled_count do
   verdicts[i] = settle(unpack(ARGV, next_argument, next_argument + 4))
   next_argument = next_argument + 5

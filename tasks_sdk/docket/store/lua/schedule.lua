@@ -124,11 +124,13 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
   return { "scheduled", generation, state, when_us }
 end
 
-local keys = {}
-for i = 3, #ARGV, stride do
-  keys[#keys + 1] = ARGV[i + 1]
+if #ARGV >= 2 + many * stride then
+  local keys = {}
+  for i = 3, #ARGV, stride do
+    keys[#keys + 1] = ARGV[i + 1]
+  end
+  ask_who_hears(keys)
 end
-ask_who_hears(keys)
 local replies = {}
 for i = 3, #ARGV, stride do
   -- One call that cannot be scheduled (its key holds something foreign) does not take the batch with it.
