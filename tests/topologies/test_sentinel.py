@@ -12,8 +12,9 @@ import pytest
 import redis
 
 from chaos.fleets import Watched, ask, free_port, wait_until
-from docket import AuthenticationFailed, ConnectionFailed, Docket
+from docket import AuthenticationFailed, ConnectionFailed, Docket, clock
 from docket import sync as blocking
+from docket.store.connect import REPLY_TIMEOUT
 from tests.runtime.support import running, until, work_off
 
 WITHIN = timedelta(seconds=20)
@@ -93,6 +94,56 @@ def test_threads_find_the_new_master_too(watched: Watched, docket_name: str):
         watched.wait_for_failover()
         execution = docket.get_execution("k")
         assert execution is not None and execution.args == (1,)
+
+
+async def test_who_waits_for_a_master_that_stands_still_learns_of_the_new_one(
+    watched: Watched, docket_name: str
+):
+    async with Docket(name=docket_name, url=watched.url) as docket:
+        await docket.add(double, key="before")(1)
+        watched.wait_for_the_replica()
+        watched.master.pause()
+        # Nobody else opens a connection; the old master lets go of none, and would answer when it goes on.
+        async with asyncio.timeout(REPLY_TIMEOUT / 2):
+            await docket.add(double, key="after")(2)
+        assert watched.master_port() == watched.replica.port
+        watched.master.resume()
+        await work_off(docket)
+        for key, doubled in (("before", 2), ("after", 4)):
+            execution = await docket.get_execution(key)
+            assert execution is not None and await execution.get_result() == doubled
+
+
+def test_a_thread_that_waits_for_a_master_that_stands_still_learns_of_the_new_one(
+    watched: Watched, docket_name: str
+):
+    with blocking.Docket(name=docket_name, url=watched.url) as docket:
+        docket.add(double, key="before")(1)
+        watched.wait_for_the_replica()
+        watched.master.pause()
+        began = clock.monotonic()
+        docket.add(double, key="after")(2)
+        assert clock.monotonic() - began < REPLY_TIMEOUT / 2
+        assert watched.master_port() == watched.replica.port
+        for key in ("before", "after"):
+            assert docket.get_execution(key) is not None
+
+
+def test_where_nobody_takes_over_the_silence_of_a_master_is_an_error_in_time(
+    watched: Watched, docket_name: str
+):
+    """The replica is gone as well: its Sentinel has nobody to name but the one that stands still."""
+    url = f"{watched.url}?socket_timeout=2.5"
+    with blocking.Docket(name=docket_name, url=url) as docket:
+        docket.add(double)(1)
+        watched.replica.kill()
+        watched.master.pause()
+        began = clock.monotonic()
+        with pytest.raises(ConnectionFailed, match="does not answer"):
+            docket.add(double)(2)
+        assert 2.5 <= clock.monotonic() - began < REPLY_TIMEOUT
+        watched.master.resume()
+        docket.add(double)(3)
 
 
 async def test_one_sentinel_that_is_there_is_enough(watched: Watched, docket_name: str):

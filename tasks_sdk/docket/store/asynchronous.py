@@ -209,7 +209,7 @@ class AsyncStore(AsyncPerformer):
             if self._wire is None or self._wire.lost:
                 connection = self.client.connection_pool.make_connection()
                 patience = min(connection.socket_timeout or REPLY_TIMEOUT, REPLY_TIMEOUT)
-                wire = Wire(connection, patience, wakeful=self._wakeful)
+                wire = Wire(connection, patience, wakeful=self._wakeful, uneasy=True)
                 async with asyncio.timeout(REPLY_TIMEOUT):
                     await wire.open()
                 self._wire = wire

@@ -19,14 +19,24 @@ from redis import exceptions
 from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
 from redis.crc import key_slot
 
+from docket import clock
 from docket.store.topology import Place
 
+UNEASY_AFTER = 1.0
+"""Seconds of silence, with a reply due, after which it is asked each time whether the docket still lives there. A
+server that stands still closes no connection, and who waits for it would be the last to learn that another has taken
+over: when it goes on it answers, until it is told that it is a replica, and what it was given by then is lost."""
 _PATIENCE = 2.0
 """Seconds for each member that is asked: the next may know as well."""
 
 Question = tuple[str | int, ...]
 Inquiry = Generator[Place, Any, Place]
 """Yields who is to be asked; is sent the reply, or the error there was instead; returns where the docket lives."""
+
+
+def left_behind(host: str, port: int) -> exceptions.ConnectionError:
+    """For whoever still waits for it."""
+    return exceptions.ConnectionError(f"{host}:{port} does not answer, and another one is the master by now")
 
 
 class NotThere(exceptions.ConnectionError):
@@ -146,22 +156,26 @@ class _Blocking:
     """Mixed into redis-py's connections for threads."""
 
     def __init__(self, *, finder: Finder, **options: Any) -> None:
-        self._finder = finder
+        self._finder, self._proved = finder, False
         super().__init__(**{**options, "redis_connect_func": self._prove})
 
     def _connect(self) -> Any:
+        self._proved = False
+        self.host, self.port = self._where()
+        try:
+            return cast(Any, super())._connect()
+        except (exceptions.RedisError, OSError):
+            self._finder.doubt()
+            raise
+
+    def _where(self) -> Place:
         inquiry = self._finder.inquire()
         try:
             member = next(inquiry)
             while True:
                 member = inquiry.send(self._ask(member))
         except StopIteration as found:
-            self.host, self.port = found.value
-        try:
-            return cast(Any, super())._connect()
-        except (exceptions.RedisError, OSError):
-            self._finder.doubt()
-            raise
+            return found.value
 
     def _ask(self, member: Place) -> Any:
         kind = redis.SSLConnection if isinstance(self, redis.SSLConnection) else redis.Connection
@@ -189,6 +203,34 @@ class _Blocking:
             raise NotThere(str(error)) from error
         connection._sock.settimeout(connection.socket_timeout)
         self._finder.judge(reply, self, (self.host, self.port), _cutter(weakref.ref(self)))
+        self._proved = True
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        own: Any = self
+        # Those who listen are silent for long; they are cut when any other connection is proven.
+        if self._proved and own.socket_timeout is not None:
+            try:
+                self._wait(clock.monotonic() + own.socket_timeout)
+            except exceptions.RedisError:
+                own.disconnect()
+                raise
+        return cast(Any, super()).read_response(*args, **options)
+
+    def _wait(self, give_up_at: float) -> None:
+        """Until a reply begins."""
+        own: Any = self
+        while (left := give_up_at - clock.monotonic()) > 0:
+            if own.can_read(timeout=min(left, UNEASY_AFTER)):
+                return
+            if self._has_moved():
+                raise left_behind(self.host, self.port)
+        raise exceptions.TimeoutError(f"{self.host}:{self.port} does not answer")
+
+    def _has_moved(self) -> bool:
+        try:
+            return self._where() != (self.host, self.port)
+        except exceptions.RedisError:
+            return False  # nobody knows
 
 
 def _cutter(reference: Callable[[], Any]) -> Callable[[], object]:
@@ -219,18 +261,28 @@ class _Async:
         super().__init__(**{**options, "redis_connect_func": self._prove})
 
     async def _connect(self) -> None:
+        self.host, self.port = await self._where()
+        try:
+            await cast(Any, super())._connect()
+        except (exceptions.RedisError, OSError):
+            self._finder.doubt()
+            raise
+
+    async def has_moved(self) -> bool:
+        """The docket lives elsewhere by now."""
+        try:
+            return await self._where() != (self.host, self.port)
+        except exceptions.RedisError:
+            return False  # nobody knows
+
+    async def _where(self) -> Place:
         inquiry = self._finder.inquire()
         try:
             member = next(inquiry)
             while True:
                 member = inquiry.send(await self._ask(member))
         except StopIteration as found:
-            self.host, self.port = found.value
-        try:
-            await cast(Any, super())._connect()
-        except (exceptions.RedisError, OSError):
-            self._finder.doubt()
-            raise
+            return found.value
 
     async def _ask(self, member: Place) -> Any:
         kind: Any = AsyncSSLConnection if isinstance(self, AsyncSSLConnection) else redis.asyncio.Connection

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
 from docket import clock
+from docket.store.finding import UNEASY_AFTER, left_behind
 from docket.store.gathering import all_of
 from docket.store.keys import raw_name
 
@@ -46,11 +47,20 @@ def _escaped(part: Part) -> bytes | int | float:
 class Wire(asyncio.Protocol):
     """Open from `open` until `lost`. `patience`: seconds of silence, with a reply due, after which it is given up."""
 
-    def __init__(self, connection: Any, patience: float, *, wakeful: bool = False) -> None:
-        """`wakeful`: to fall asleep and be woken takes as long as a Redis nearby takes to answer, and leaves the
+    def __init__(
+        self, connection: Any, patience: float, *, wakeful: bool = False, uneasy: bool = False
+    ) -> None:
+        """`uneasy`: silent with a reply due, it is given up as soon as another server is known to have taken over, too.
+
+        `wakeful`: to fall asleep and be woken takes as long as a Redis nearby takes to answer, and leaves the
         processor's caches cold. So for whoever asks one thing at a time, and was answered soon the last time, the loop
         turns until the reply is there. That makes an add a third shorter, and costs about as much of the processor."""
         self._connection, self._patience = connection, patience
+        self._has_moved: Callable[[], Coroutine[Any, Any, bool]] | None = (
+            getattr(connection, "has_moved", None) if uneasy else None
+        )
+        self._look_after = patience if self._has_moved is None else min(patience, UNEASY_AFTER)
+        self._inquiry: asyncio.Task[None] | None = None
         self._wakeful = wakeful
         self._asked_at = 0.0
         self._answers_soon = False
@@ -99,7 +109,7 @@ class Wire(asyncio.Protocol):
         if alone:
             self._asked_at = self._heard_at = clock.monotonic()
             if self._watchdog is None:
-                self._watchdog = self._loop.call_later(self._patience, self._look)
+                self._watchdog = self._loop.call_later(self._look_after, self._look)
         replies = [self._loop.create_future() for _ in range(count)]
         self._waiting += replies
         self._transport.write(commands)
@@ -136,11 +146,23 @@ class Wire(asyncio.Protocol):
         self._watchdog = None
         if not self._waiting:
             return
-        left = self._heard_at + self._patience - clock.monotonic()
-        if left <= 0:
+        silent = clock.monotonic() - self._heard_at
+        if silent >= self._patience:
             self._break(TimeoutError(f"no reply for {self._patience:g} s"))
-        else:
-            self._watchdog = self._loop.call_later(left, self._look)
+            return
+        delay = self._look_after - silent
+        if delay <= 0 and self._has_moved is not None:
+            delay = min(self._look_after, self._patience - silent)
+            self._inquiry = self._inquiry or self._loop.create_task(self._inquire(self._has_moved))
+        self._watchdog = self._loop.call_later(delay, self._look)
+
+    async def _inquire(self, has_moved: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        try:
+            elsewhere = await has_moved()
+        finally:
+            self._inquiry = None
+        if elsewhere and not self.lost:
+            self._break(left_behind(self._connection.host, self._connection.port))
 
     def _break(self, error: Exception) -> None:
         self._give_up(error)
@@ -156,6 +178,8 @@ class Wire(asyncio.Protocol):
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
+        if self._inquiry is not None:
+            self._inquiry.cancel()
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
