@@ -92,6 +92,7 @@ class Exchange:
         self._known_empty = False
         self._called_out = 0
         self.quiet = False
+        self._may_read = True
         self.hungry = asyncio.Event()
         """Set while the line is known to be empty and a slot is free: the idle reader's signal to block."""
         self.reading = False
@@ -161,6 +162,15 @@ class Exchange:
         self._expect_work()
         self._wake.set()
 
+    def stop_reading(self) -> None:
+        """No read begins until `read_again`. One that blocks is for its reader to end."""
+        self._may_read = False
+        self.hungry.clear()
+
+    def read_again(self) -> None:
+        self._may_read = True
+        self.look()
+
     def _expect_work(self) -> None:
         self._called_out += 1  # the reply to an exchange that is under way cannot know of it
         self._known_empty = False
@@ -168,8 +178,11 @@ class Exchange:
 
     def _expect_none(self) -> None:
         self._known_empty = True
+        self._go_hungry()
+
+    def _go_hungry(self) -> None:
         # An exchange that was under way when the worker became quiet must not have the reader block again.
-        if self._lanes != SUSPECTS and not self.quiet:
+        if self._lanes != SUSPECTS and not self.quiet and self._may_read:
             self.hungry.set()
 
     def wake(self) -> None:
@@ -353,7 +366,7 @@ class Exchange:
         if self._was_the_last(sent, len(claims)):
             self._expect_none()
         self._claims.pass_on()
-        if not claims and not self._claims.must_wait:
+        if not claims and not self._claims.must_wait and sent.called_out == self._called_out:
             self.found_nothing.set()
 
     async def _take_brought(self) -> None:
@@ -380,8 +393,8 @@ class Exchange:
         """Behind what was brought the line is as empty as before the read. Who has no slot left looks again later."""
         if not was_the_last or not self._known_empty or self._claims.allowance <= self.promised:
             self._expect_work()
-        elif not self.quiet:
-            self.hungry.set()
+        else:
+            self._go_hungry()
 
     def _was_the_last(self, sent: Round, claimed: int) -> bool:
         """True if that round has left nothing in line, and neither a later one nor a signal can know better."""

@@ -34,12 +34,15 @@ class Flights:
         self._in_place = [self._flying_in(place) for place in range(worker.concurrency)]
         self.under_way: set[asyncio.Task[None]] = set()
         self.quota = Quota()
+        self.begun = 0
+        """So many have been, in all."""
 
     def begin(self, claimed: Claimed, desk: Desk) -> None:
         if self.quota.is_used_up(claimed.key):
             self.settle(claimed, desk, outcomes.cancelled(self.quota.refusal(claimed.key)))
             return
         self.quota.begun(claimed.key)
+        self.begun += 1
         flight = desk.claims.take(claimed)
         flight.desk = desk
         loop = asyncio.get_running_loop()

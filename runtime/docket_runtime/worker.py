@@ -284,14 +284,23 @@ class Worker:
         """Returns when this worker's own lanes hold nothing for it: how a quarantine worker runs."""
         async with self._running():
             while not self.drain.asked.is_set():
-                for desk in self.desks:
-                    desk.exchange.found_nothing.clear()
-                    desk.exchange.look()
                 async with self.drain.unless_asked():
-                    await self._found_nothing()
-                    if self._is_idle:
-                        return
                     await self.claims.emptied.wait()
+                    if await self._looks_in_vain():
+                        return
+
+    async def _looks_in_vain(self) -> bool:
+        """False if anything has been begun meanwhile: it may have added more behind the look of another desk."""
+        for desk in self.desks:
+            desk.exchange.stop_reading()
+        # What a blocked reader was given is in no lane, and known only when its reply is here.
+        await self.unblock()
+        before = self.flights.begun
+        for desk in self.desks:
+            desk.exchange.found_nothing.clear()
+            desk.exchange.read_again()
+        await self._found_nothing()
+        return self._is_idle and self.flights.begun == before
 
     def _ledger(self) -> AnyLedger:
         ledgers = {desk.partition.number: Ledger(desk.store, desk.keys) for desk in self.desks}

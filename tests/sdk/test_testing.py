@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from docket import CurrentDocket, Docket, ExponentialRetry, Retry, testing
 from docket import sync as blocking
+from docket.store.wire import Wire
 from tests.runtime.support import Gate, running
 
 HOUR = timedelta(hours=1)
@@ -217,6 +219,31 @@ async def test_running_what_is_due_runs_what_tasks_add_on_their_way(docket: Dock
         await testing.assert_no_tasks(docket)
         assert ran == [5, 4, 3, 2, 1, 0]
         ran.clear()
+
+
+async def test_what_a_blocked_reader_was_given_is_run_though_its_reply_comes_late(
+    docket: Docket, monkeypatch: pytest.MonkeyPatch
+):
+    reading, ran = asyncio.Event(), list[str]()
+    ask = Wire.ask_each
+
+    async def ask_and_dawdle(wire: Wire, commands: Sequence[bytes]) -> list[Any]:
+        reading.set()
+        replies = await ask(wire, commands)
+        await asyncio.sleep(0.05)
+        return replies
+
+    async def first(docket: Docket = CurrentDocket()) -> None:
+        await reading.wait()
+        await docket.add(second)()
+
+    async def second() -> None:
+        ran.append("second")
+
+    monkeypatch.setattr(Wire, "ask_each", ask_and_dawdle)
+    await docket.add(first)()
+    await testing.run_what_is_due(docket)
+    assert ran == ["second"]
 
 
 async def test_many_that_are_due_by_now_are_all_run(docket: Docket):
