@@ -51,7 +51,7 @@ def _once(bench: Bench, task: str, processes: int, supervised: bool, count: int)
             time.sleep(0.5)
             before, cpu = bench.server.usage(), service.cpu()
             docket.add_many([docket.call(task)(number) for number in range(count)])
-            while marks.read(folder, count).ran < count:
+            while marks.ran(folder, count) < count:
                 service.look_after(give_up_at)
                 time.sleep(0.05)
             time.sleep(0.2)

@@ -75,7 +75,7 @@ class Crew:
 
     def _look(self) -> Looked:
         assert self._service is not None
-        ran = marks.read(self._folder, self._count).ran
+        ran = marks.ran(self._folder, self._count)
         return Looked(ran, self._service.cpu(), self._bench.server.usage())
 
     def end(self) -> Looked:
@@ -86,7 +86,7 @@ class Crew:
         for player in self._players:
             player.tell()
         cpu = sum(player.answer()["cpu"] for player in self._players)
-        return Looked(marks.read(self._folder, self._count).ran, cpu, usage)
+        return Looked(marks.ran(self._folder, self._count), cpu, usage)
 
     def close(self) -> None:
         self._stack.close()
@@ -131,7 +131,7 @@ def standing_by(
         warm = {"task": contestant.task("nothing"), "count": warm_up, "first": count, "bulk": False}
         contestant.ask(bench.server.url, folder, "enqueue", **warm)
         give_up_at = time.monotonic() + COMING_UP
-        while marks.read(folder, count + warm_up).ran < warm_up:
+        while marks.ran(folder, count + warm_up) < warm_up:
             if service.has_ended or time.monotonic() > give_up_at:
                 raise Broken(f"{contestant.name}: did not run its first tasks:\n{service.log()[-2000:]}")
             time.sleep(0.05)

@@ -50,7 +50,7 @@ def _lags(
         if late := answer.get("late"):
             raise Broken(f"{contestant.name}: {late}")
         give_up_at = time.monotonic() + PATIENCE
-        while marks.read(folder, most).ran < most and time.monotonic() < give_up_at:
+        while marks.ran(folder, most) < most and time.monotonic() < give_up_at:
             time.sleep(0.1)
     marked = marks.read(folder, most)
     if fault := marked.fault():

@@ -92,7 +92,7 @@ def scale(bench: Bench) -> list[Row]:
         for row, figure in zip(rows, KEPT.values(), strict=True):
             row.add(contestant.name, few[figure] / many[figure])
 
-    bench.repeat([bench.ours], rows, once, repetitions=1)
+    bench.repeat([bench.ours], rows, once)
     return rows
 
 

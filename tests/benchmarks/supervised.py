@@ -18,6 +18,7 @@ from tests.benchmarks.crew import standing_by
 from tests.benchmarks.programs import marks
 from tests.benchmarks.results import Row, percentile
 from tests.benchmarks.service import Service
+from tests.benchmarks.throughput import wait_for_all
 
 MANY, MORE = 8, 4
 """How many processes ours and pydocket are seen with, and how many a peer: the more take long to come up."""
@@ -62,7 +63,7 @@ def _stand(bench: Bench, contestant: Contestant, processes: int, seconds: float)
 def _warm_up(bench: Bench, contestant: Contestant, folder: Path, processes: int) -> None:
     task, count = contestant.task("nothing"), WARM_UP + FIRST * processes
     contestant.ask(bench.server.url, folder, "enqueue", task=task, count=WARM_UP, bulk=True)
-    _eventually(lambda: marks.read(folder, count).ran == count, f"{contestant.name}: the warm-up", 60)
+    _eventually(lambda: marks.ran(folder, count) == count, f"{contestant.name}: the warm-up", 60)
     time.sleep(1.0)
 
 
@@ -162,7 +163,7 @@ def drain_supervised(bench: Bench) -> list[Row]:
         with bench.clean() as folder:
             contestant.ask(bench.server.url, folder, "enqueue", task="nothing", count=count, bulk=True)
             with Service(contestant, bench.server, folder, 2, count=count, concurrency=100):
-                _eventually(lambda: marks.read(folder, count).ran == count, "supervised drain", 60)
+                wait_for_all(folder, count, "supervised")
             marked = marks.read(folder, count)
         if fault := marked.fault():
             raise Broken(f"supervised: {fault}")

@@ -64,7 +64,7 @@ def wait_for_all(folder: Path, count: int, who: str) -> None:
     ran, since = 0, time.monotonic()
     while ran < count:
         time.sleep(0.1)
-        before, ran = ran, marks.read(folder, count).ran
+        before, ran = ran, marks.ran(folder, count)
         if ran > before:
             since = time.monotonic()
         elif time.monotonic() - since > PATIENCE:
