@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -11,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mappi
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +25,7 @@ from docket.dependencies.limits import Admission, limits_among
 from docket.docket import Docket
 from docket.partitions import served
 from docket.registry import Registry, Task, TaskFunction, name_of, plan
+from docket.store import scripts
 from docket.store.blocking import BlockingStore
 from docket.store.ledger import Ledger, in_one, lease_ms, renewal_interval
 from docket.store.ledgers import AnyLedger, Ledgers
@@ -48,6 +51,14 @@ from docket_runtime.surroundings import Surroundings
 from docket_runtime.threads import Threads
 
 _LOG = logging.getLogger("docket.worker")
+
+
+@cache
+def _look_ahead() -> None:
+    """What a young process has due, and what would keep the loop for some dozen milliseconds each while tasks run: the
+    texts of all scripts, and a full collection."""
+    scripts.prepare()
+    gc.collect()
 
 
 def _named(dependencies: Mapping[str, Any] | Sequence[Any] | None) -> tuple[tuple[str, Dependency], ...]:
@@ -173,6 +184,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         if self._opened is not None:
             raise RuntimeError(f"the worker {self.name!r} is open already: it cannot be entered twice")
+        _look_ahead()
         async with AsyncExitStack() as stack:
             stack.callback(self.threads.close)
             stack.callback(self._close_blocking)

@@ -98,6 +98,4 @@ def preload(run_worker: str) -> None:
         # Not all of them are there on every platform; who needs one that is missing will say so.
         with suppress(ImportError):
             importlib.import_module(name)
-    # Their texts are read and put together when they are first called, and they are the same for everybody.
-    for script in importlib.import_module("docket.store.scripts").ALL:
-        assert script.sha
+    importlib.import_module("docket.store.scripts").prepare()  # they are the same for everybody

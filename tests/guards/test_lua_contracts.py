@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docket.store.scripts import ALL, Script
+from docket.store.scripts import ALL, Script, through_the_door
 from tests.guards.tree import REPOSITORY
 
 FOLDER = REPOSITORY / "tasks_sdk/docket/store/lua"
@@ -131,6 +131,12 @@ def test_repeated_arguments_begin_right_behind_the_named_ones(script: Script):
         assert loops and set(loops) == {first}
     else:
         assert not loops
+
+
+def test_only_a_name_that_stands_alone_goes_through_the_door():
+    text = 'free(a) x.free "free" free_all unfree (free)\nfree'
+    expected = 'in_x().free(a) x.free "free" free_all unfree (in_x().free)\nin_x().free'
+    assert through_the_door("_x", ["free", "nobody"], text) == expected
 
 
 FREES_NOTHING = {

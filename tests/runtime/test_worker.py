@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,6 +17,7 @@ import pytest
 from docket import CurrentDocket, Docket, Retry, TaskKey, Worker
 from docket import sync as blocking
 from docket_runtime.surroundings import Surroundings
+from tests.cli.conftest import variables
 from tests.runtime.support import NO_TIME, Gate, SyncGate, Watched, finish, running, soon, until, work_off
 
 LIMIT = timedelta(seconds=5)
@@ -353,6 +356,29 @@ async def test_tasks_see_their_surroundings(docket: Docket):
         (docket.name, "w", "a", "a", True),
         (docket.name, "w", "b", "b", False),
     ]
+
+
+YOUNG = """
+import asyncio, gc, sys
+from docket import Docket, Worker
+from docket.store import scripts
+
+async def main():
+    full = []
+    gc.callbacks.append(lambda phase, info: full.append(phase) if info["generation"] == 2 else None)
+    async with Docket("young", sys.argv[1]) as docket:
+        full.clear()
+        async with Worker(docket):
+            assert full == ["start", "stop"], full
+            assert all("source" in vars(script) for script in scripts.ALL)
+
+asyncio.run(main())
+"""
+
+
+def test_what_a_young_process_has_due_is_done_before_its_first_worker_is_open(redis_url: str):
+    """And not while tasks run: the texts of the scripts are put together, the collector has been through."""
+    subprocess.run([sys.executable, "-c", YOUNG, redis_url], check=True, timeout=30, env=variables())
 
 
 async def test_the_roll_says_who_works(docket: Docket):

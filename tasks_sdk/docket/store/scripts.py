@@ -22,6 +22,7 @@ _NESTED = "--@nested\n"
 _EXPORTS = re.compile(r"^--@exports (.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^ *--(?!@).*\n", re.MULTILINE)
 _WORD = re.compile(r"\w+")
+_BEFORE, _BEHIND = re.compile(r"[\w.]"), re.compile(r'[\w"]')
 _NAME_OF_A_KEY = re.compile(r"^local (\w+) = prefix \.\. .*\n", re.MULTILINE)
 
 
@@ -37,9 +38,9 @@ def source_of(name: str) -> str:
     text = _put_together(name, later)
     for fragment, body in later.items():
         names = _exported(fragment, body)
-        text = _through_the_door(fragment, names, text)
+        text = through_the_door(fragment, names, text)
         later |= {
-            other: _through_the_door(fragment, names, text)
+            other: through_the_door(fragment, names, text)
             for other, text in later.items()
             if other != fragment
         }
@@ -80,8 +81,15 @@ def _exported(fragment: str, text: str) -> list[str]:
     return found[1].split(", ")
 
 
-def _through_the_door(fragment: str, names: list[str], text: str) -> str:
-    return re.sub(rf"(?<![\w.])({'|'.join(names)})(?![\w\"])", rf"in{fragment}().\1", text)
+def through_the_door(fragment: str, names: list[str], text: str) -> str:
+    """Wherever one of these names stands alone. (A regular expression for them takes ten times as long, and whoever
+    carries a script out for the first time waits for all this.)"""
+    for name in names:
+        text, *rest = text.split(name)
+        for after in rest:
+            alone = not _BEFORE.match(text[-1:]) and not _BEHIND.match(after)
+            text += f"in{fragment}().{name}{after}" if alone else name + after
+    return text
 
 
 def _door(fragment: str, text: str) -> str:
@@ -210,6 +218,12 @@ ALL = (
     FIGURES,
     SPLIT,
 )
+
+
+def prepare() -> None:
+    """All texts are put together: some thirty milliseconds, which a loop that turns would rather not be kept for."""
+    for script in ALL:
+        assert script.sha
 
 
 def _request() -> str:
