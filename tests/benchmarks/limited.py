@@ -65,5 +65,6 @@ def _beside_a_line(bench: Bench) -> Row:
                 rates.append(drain(bench, contestant, folder, count, 1).rate)
         row.add(contestant.name, rates[1] / rates[0])
 
-    bench.repeat([bench.ours], [row], once)
+    # Each is the ratio of two runs of half a second: of three of them the median says little.
+    bench.repeat([bench.ours], [row], once, repetitions=3 * bench.amounts.repetitions)
     return row
