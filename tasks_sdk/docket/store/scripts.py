@@ -223,7 +223,7 @@ ALL = (
 def prepare() -> None:
     """All texts are put together: some thirty milliseconds, which a loop that turns would rather not be kept for."""
     for script in ALL:
-        assert script.sha
+        _ = script.sha  # not an assertion: `python -O` leaves those out
 
 
 def _request() -> str:

@@ -12,7 +12,7 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,27 +72,30 @@ def ran(folder: Path, count: int) -> int:
     """How many have been started. It is asked while they run, and what it costs is taken from them: most from the
     fastest, who are given most."""
     seen = 0
-    for path in folder.glob("*.marks"):
-        content = path.read_bytes()
-        if len(content) == 9 * count:
-            seen |= int.from_bytes(content[8 * count :])
+    for _, counted in _files(folder, count):
+        seen |= int.from_bytes(counted)
     return count - seen.to_bytes(count).count(0)
 
 
 def read(folder: Path, count: int) -> Marked:
     counts, starts, joined = [0] * count, [0.0] * count, list[float]()
-    for path in folder.glob("*.marks"):
-        content = memoryview(path.read_bytes())
-        if len(content) != 9 * count:
-            continue  # made, but not given its size yet
-        for number, more in enumerate(content[8 * count :]):
+    for started, counted in _files(folder, count):
+        for number, more in enumerate(counted):
             if more:
                 counts[number] += more
         first = math.inf
-        for number, start in enumerate(content[: 8 * count].cast("d")):
+        for number, start in enumerate(started.cast("d")):
             if start:
                 starts[number] = start
                 first = min(first, start)
         if first < math.inf:
             joined.append(first)
     return Marked(counts, starts, joined)
+
+
+def _files(folder: Path, count: int) -> Iterator[tuple[memoryview, memoryview]]:
+    """Of each process: when it started what, as bytes, and how often."""
+    for path in folder.glob("*.marks"):
+        content = memoryview(path.read_bytes())
+        if len(content) == 9 * count:  # else it was made, but not given its size yet
+            yield content[: 8 * count], content[8 * count :]
