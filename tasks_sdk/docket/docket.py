@@ -24,6 +24,7 @@ from docket.resultstorage import AsyncKeyValue
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings, SigningKeys
 from docket.snapshot import DocketSnapshot as DocketSnapshot
 from docket.snapshot import WorkerInfo as WorkerInfo
+from docket.store import scripts
 from docket.store.asynchronous import AsyncStore
 from docket.store.connect import OWN_SCHEMES, Address, check, refuse_two_credentials, resolve
 from docket.store.keys import Keys
@@ -108,6 +109,7 @@ class Docket:
             address = await anyio.to_thread.run_sync(resolve, self.url, self.name)
         else:
             address = resolve(self.url, self.name, self._credential_provider)
+        scripts.prepare_to_add()
         store = self._connected(address)
         if self.core.storage is not None:
             try:

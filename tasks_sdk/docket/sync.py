@@ -27,6 +27,7 @@ from docket.registry import TaskFunction
 from docket.resultstorage import AsyncKeyValue
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings, SigningKeys
 from docket.snapshot import DocketSnapshot, WorkerInfo
+from docket.store import scripts
 from docket.store.blocking import BlockingStore
 from docket.store.connect import Address, refuse_two_credentials, resolve
 from docket.store.keys import Keys
@@ -182,6 +183,7 @@ class Docket:
     def __enter__(self) -> Self:
         if self._store is not None:
             raise RuntimeError(f"the docket {self.name!r} is open already: it cannot be entered twice")
+        scripts.prepare_to_add()
         with ExitStack() as opening:
             store = connected(
                 resolve(self.url, self.name, self._credential_provider),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ Supervise = Callable[..., Supervisor]
 Line = dict[str, float]
 
 WIDTH = 3
+A_MOMENT = 0.25
 
 
 def intervals(evidence: Evidence, killed: dict[int, float]) -> list[tuple[float, float]]:
@@ -42,6 +44,11 @@ def widths(runs: Iterable[tuple[float, float]]) -> list[tuple[float, int]]:
         width += change
         found.append((at, width))
     return found
+
+
+def had_a_moment(ended: Line, killed: dict[int, float]) -> bool:
+    """To settle it: what ends at the moment in which its process is killed may have to run again."""
+    return killed.get(int(ended["pid"]), math.inf) - ended["at"] > A_MOMENT
 
 
 def test_a_limit_of_three_holds_while_a_worker_is_killed_every_second(
@@ -77,7 +84,7 @@ def test_a_limit_of_three_holds_while_a_worker_is_killed_every_second(
     ]
     record_property("full width again after, s", sorted(round(delay, 3) for delay in delays))
     assert len(delays) >= kills / 2 and max(delays) < 1
-    ended = [line["key"] for line in evidence.lines("ended")]
+    ended = [line["key"] for line in evidence.lines("ended") if had_a_moment(line, killed)]
     assert len(ended) == len(set(ended)), "what had ended ran again"
     with docket.redis() as redis:
         assert redis.exists(docket.keys.concurrency("three_at_once")) == 0

@@ -206,3 +206,17 @@ def test_a_key_that_is_no_text_can_be_looked_at_and_forgotten(docket_name: str, 
         assert blocking.get_execution(dead.key) is not None
         assert blocking.purge_dead([dead.key]) == 1
         blocking.clear()
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_the_first_add_finds_its_script_put_together(
+    docket_name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """That takes some milliseconds, for which the loop of whoever adds would stand still."""
+    monkeypatch.setattr(scripts, "SCHEDULE", fresh := scripts.Script("schedule", ("judged_by",)))
+    if kind == "async":
+        async with AsyncDocket(docket_name, redis_url):
+            assert "sha" in vars(fresh)
+    else:
+        with Docket(docket_name, redis_url):
+            assert "sha" in vars(fresh)

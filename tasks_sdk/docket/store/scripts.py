@@ -220,6 +220,12 @@ ALL = (
 )
 
 
+def prepare_to_add() -> None:
+    """The text that an `add` needs is put together: some five milliseconds, for which whoever has a loop that serves
+    others would rather wait while the docket opens."""
+    _ = SCHEDULE.sha
+
+
 def prepare() -> None:
     """All texts are put together: some thirty milliseconds, which a loop that turns would rather not be kept for."""
     for script in ALL:
