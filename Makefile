@@ -31,7 +31,7 @@ demo: .venv/ready-test
 	.venv/bin/python examples/demo.py
 
 test: .venv/ready-test
-	$(if $(TESTS),.venv/bin/python -m pytest $(TESTS),.ci/test-halves .venv/bin/python)
+	$(if $(TESTS),.venv/bin/python -m pytest $(TESTS),.ci/test-parts .venv/bin/python)
 
 lint: .venv/ready-dev
 	.venv/bin/ruff check $(SOURCES)
