@@ -18,6 +18,7 @@ Line = dict[str, float]
 
 WIDTH = 3
 A_MOMENT = 0.25
+"""Seconds, of which a settlement takes a few thousandths: more than it takes on a machine that is busy."""
 
 
 def intervals(evidence: Evidence, killed: dict[int, float]) -> list[tuple[float, float]]:
