@@ -202,7 +202,7 @@ class Core(Generic[E]):
     def body_of(self, call: TaskCall, header: bytes) -> bytes:
         """What is written into the ledger for this call."""
         task = self.registry.get(call.function_name)
-        parameters = () if task is None else task.parameters
+        parameters = () if task is None else task.given(len(call.args))
         body = self.door.dump_arguments(call.args, call.kwargs, call.function_name, parameters)
         return self.door.sealed_call(call.function_name, call.key, with_header(header, body))
 

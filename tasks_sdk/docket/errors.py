@@ -99,11 +99,20 @@ class CycleError(DocketError, ValueError):
 
 
 class ForcedRetry(DocketError):
-    """Raised by `Retry.after` and `Retry.at` inside a task: end this attempt now and run again at `when`."""
+    """Raised by `Retry.after` and `Retry.at` inside a task: end this attempt now and run again at `when`.
 
-    def __init__(self, when: datetime) -> None:
-        super().__init__(f"asked to be retried at {when}")
+    Raised without a moment: run again at once.
+    """
+
+    def __init__(self, when: datetime | None = None) -> None:
+        from docket import clock  # whose own errors stand in this module
+
+        when = clock.now() if when is None else when
+        super().__init__(when)
         self.when = when
+
+    def __str__(self) -> str:
+        return f"asked to be retried at {self.when}"
 
 
 class NaiveDatetime(DocketError, TypeError, ValueError):

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 
-from docket import plain, signatures
+from docket import exceptions, plain, signatures
 from docket.errors import CannotLoad, CannotStore, RemoteTraceback, TaskFailed, Untrusted
 from docket.settings import DocketSettings
 
@@ -34,6 +34,9 @@ LARGEST = 256 * 1024 * 1024
 """Bytes of one value. Redis takes 512 MB at the most, and closes the connection on more, as if it were away."""
 
 _LONGEST_TEXT = 100_000
+
+_DEEPEST = 20
+"""Exceptions held by each other, if pickle alone does not bring them back."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -140,27 +143,23 @@ def load_arguments(stored: bytes, *, only_json: bool = False) -> Arguments:
 
 
 def dump_exception(error: BaseException, *, as_json: bool = False) -> bytes:
-    """Never fails: what cannot be stored, or could not be rebuilt, is carried as type, message and traceback."""
+    """Never fails: what cannot be stored, or could not be rebuilt, is carried as type, message and traceback.
+
+    Of the exceptions that it holds (a group's members, say) each that could not be rebuilt comes back as TaskFailed.
+    """
+    name, message, text = type(error).__qualname__, _message_of(error), _traceback_of(error)
     if as_json:
-        carried = plain.arguments_of(error)
-        if carried is not None and len(plain.dump(carried)) > LARGEST // 4:
-            carried = None
-        text, message = _traceback_of(error), _message_of(error)
-        return dump(
-            (type(error).__qualname__, message[:_LONGEST_TEXT], text[-_LONGEST_TEXT:], carried), as_json=True
-        )
-    carried = None
-    try:
-        candidate = dump(error)
-        if type(load(candidate)) is type(error):
-            carried = candidate
-    except BaseException:
-        carried = _dump_parts(error)
-    text = _traceback_of(error)
-    message = _message_of(error)
+        try:
+            arguments = plain.arguments_of(error)
+            if arguments is not None and len(plain.dump(arguments)) > LARGEST // 4:
+                arguments = None
+        except BaseException:
+            arguments = None
+        return dump((name, message[:_LONGEST_TEXT], text[-_LONGEST_TEXT:], arguments), as_json=True)
+    carried = _dump_parts(error, {})
     if len(text) + len(message) + len(carried or b"") > LARGEST // 4:
         message, text, carried = message[:_LONGEST_TEXT], text[-_LONGEST_TEXT:], None
-    return dump((type(error).__qualname__, message, text, carried))
+    return dump((name, message, text, carried))
 
 
 def _traceback_of(error: BaseException) -> str:
@@ -182,18 +181,56 @@ def _message_of(error: BaseException) -> str:
         return f"(its message cannot be shown: {type(failure).__name__})"
 
 
-def _dump_parts(error: BaseException) -> bytes | None:
-    """For exceptions whose constructor takes something else than their `args`: rebuilt without calling it."""
-    try:
-        parts = dump((type(error), error.args, dict(vars(error))))
-        return parts if isinstance(_rebuild(load(parts)), type(error)) else None
-    except BaseException:
+_Settled = dict[int, tuple[BaseException, exceptions.Way]]
+"""How each exception is carried, by its identity; it is kept here so that no other can have the same."""
+
+
+def _dump_parts(error: BaseException, settled: _Settled, depth: int = 0) -> bytes | None:
+    """In the first way that brings it back; None if none does. What it holds is settled before it, each by itself."""
+
+    def way_of(held: BaseException) -> exceptions.Way:
+        if id(held) not in settled:
+            _dump_parts(held, settled, depth + 1)
+        return settled[id(held)][1]
+
+    # So it stays if there is no way; and so it is for what it holds and what leads back to it, until there is one.
+    settled[id(error)] = (error, _STAND_IN)
+    if depth > _DEEPEST:
         return None
+    # Twice as pickle does it, first all at once: that is quick, and nearly always good.
+    for way, at_once in ((exceptions.PLAINLY, True), *((way, False) for way in exceptions.WAYS)):
+        try:
+            stored = dump(error) if at_once else _PICKLED + exceptions.dump(error, way, way_of)
+            copy = load(stored)
+            if len(stored) <= LARGEST // 4 and way.arrives(error, copy) and _says_the_same(error, copy):
+                settled[id(error)] = (error, way)
+                return stored
+        except BaseException:
+            continue
+    return None
+
+
+def _says_the_same(error: BaseException, copy: BaseException) -> bool:
+    one, other = _message_of(error), _message_of(copy)
+    return one == other or exceptions.without_addresses(one) == exceptions.without_addresses(other)
+
+
+def _stand_in(error: BaseException) -> tuple[Any, ...]:
+    message, text = _message_of(error)[:_LONGEST_TEXT], _traceback_of(error)[-_LONGEST_TEXT:]
+    return TaskFailed, (type(error).__qualname__, message), {"__cause__": RemoteTraceback(text)}
+
+
+def _always(error: BaseException, copy: BaseException) -> bool:
+    return True
+
+
+_STAND_IN = exceptions.Way(_stand_in, _always)
 
 
 def _rebuild(carried: Any) -> BaseException | None:
     if isinstance(carried, BaseException):
         return carried
+    # Records of earlier builds: an exception by its parts was written as these three.
     cls, args, state = carried
     error = cls.__new__(cls, *args)
     error.args = args
@@ -220,7 +257,8 @@ def load_exception(stored: bytes, *, only_json: bool = False) -> BaseException:
             error = None
     if not isinstance(error, BaseException):
         error = TaskFailed(str(type_name), str(message))
-    error.__cause__ = RemoteTraceback(str(text))
+    # Past its class, which may be frozen.
+    cast(Any, BaseException.__cause__).__set__(error, RemoteTraceback(str(text)))
     return error
 
 

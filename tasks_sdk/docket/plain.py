@@ -41,13 +41,16 @@ def _refuse_what_would_change(value: Any, depth: int) -> None:
 
 def arguments_of(error: BaseException) -> list[Any] | None:
     """Those that rebuild this exception, if it is one of Python's own and JSON carries them exactly."""
-    if builtin(type(error).__qualname__) is not type(error):
+    cls = builtin(type(error).__qualname__)
+    if cls is None or cls is not type(error):
         return None
-    arguments = list(error.args)
+    # Not `args`: of an OSError these are without the file names.
+    arguments = list(cast("tuple[Any, ...]", error.__reduce__()[1]))
     try:
-        return arguments if load(dump(arguments)) == arguments else None
+        same = load(dump(arguments)) == arguments and str(cls(*arguments)) == str(error)
     except (TypeError, ValueError, RecursionError):
         return None
+    return arguments if same else None
 
 
 def builtin(name: object) -> type[Exception] | None:

@@ -38,10 +38,18 @@ class Task:
     limits: tuple[Limit, ...] = ()
     takes: range = range(0)
     """How many arguments, if they are given by position and that is all there is to check; else empty."""
+    positional: tuple[str, ...] = ()
+    """The parameters that an argument by position can go to, without `*rest`."""
+    rest: tuple[str, ...] = ()
+    """The name of `*rest`, if it has one."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
         return tuple(self.signature.parameters)
+
+    def given(self, count: int) -> tuple[str, ...]:
+        """The parameter that each of so many arguments by position goes to; `*rest` takes all that are left."""
+        return self.positional[:count] + self.rest * (count - len(self.positional))
 
     def call_repr(self, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The call as it may be logged."""
@@ -131,7 +139,13 @@ def plan(function: TaskFunction, name: str) -> Task:
         tuple(each for each in wrapped if not isinstance(each[1], Admission)),
         limits,
         range(0) if injected else _positions(signature),
+        _named(signature, inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD),
+        _named(signature, inspect.Parameter.VAR_POSITIONAL),
     )
+
+
+def _named(signature: inspect.Signature, *kinds: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in signature.parameters.values() if each.kind in kinds)
 
 
 def _positions(signature: inspect.Signature) -> range:
@@ -150,6 +164,8 @@ class Registry:
         self._tasks: dict[str, Task] = {}
         self._refuse = refuse
         self.has_sync_tasks = False
+        self.changes = 0
+        """How often something new was registered: who has told of it sees by this whether there is more to tell."""
 
     def register(self, function: TaskFunction, names: Iterable[str] | None = None) -> Task:
         """Known under its own name, or under all of `names`; returns the plan of the first."""
@@ -164,6 +180,7 @@ class Registry:
             if self._refuse is not None:
                 self._refuse(plans[-1])
         for each in plans:
+            self.changes += self._tasks.get(each.name) is not each
             self._tasks[each.name] = each
             self.has_sync_tasks = self.has_sync_tasks or not each.is_async
         return plans[0]
