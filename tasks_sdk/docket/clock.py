@@ -13,6 +13,9 @@ from docket.errors import NaiveDatetime
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = (
+    (moment.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND for moment in (datetime.min, datetime.max)
+)
 
 
 def now() -> datetime:
@@ -37,14 +40,19 @@ def spent_beside(thread: int) -> float:
     return time.process_time() - time.clock_gettime(time.pthread_getcpuclockid(thread))
 
 
-def to_us(moment: datetime) -> int:
-    """Whole microseconds since 1970, exactly (a float of seconds would round)."""
+def to_us(moment: datetime, name: str = "the moment") -> int:
+    """Whole microseconds since 1970, exactly (a float of seconds would round). `name`: what it is called where it was
+    given."""
+    if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"expected {name} to be a datetime, got {moment!r}")
     if moment.tzinfo is None:
         raise NaiveDatetime(
             f"expected an aware datetime, got the naive {moment!r}: say which time zone, "
             "for example datetime.now(timezone.utc)"
         )
-    return (moment - _EPOCH) // _MICROSECOND
+    # West of UTC the last day of 9999 ends in a year that no datetime in UTC can name, and east of it the first day of
+    # the year 1 begins in one.
+    return min(max((moment - _EPOCH) // _MICROSECOND, _FIRST), _LAST)
 
 
 def from_us(microseconds: int) -> datetime:

@@ -15,7 +15,13 @@ from redis import CredentialProvider
 
 from docket import scheduling, strikes, telemetry
 from docket.core import Core
-from docket.execution import Execution, TaskCall
+from docket.execution import (
+    Execution,
+    ExecutionView,
+    TaskCall,
+    refuse_other_than_execution,
+    refuse_what_is_no_text,
+)
 from docket.execution import RunningExecution as RunningExecution
 from docket.limits import LimitInfo
 from docket.priorities import Priority
@@ -317,15 +323,24 @@ class Docket:
         with self.core.span("replace_many"):
             return await self.store.perform(self.core.chunked(calls, chunk_size, replace=True))
 
+    async def schedule(self, execution: ExecutionView) -> Execution:
+        """The same call (function, arguments, key, `when`) as `add` would schedule it. Returns its own handle: the one
+        given is as it was. TypeError if it is no execution; CannotLoad if its arguments cannot be read here."""
+        refuse_other_than_execution(execution)
+        asked = self.add(execution.function_name, execution.when, execution.key)
+        return await asked(*execution.args, **execution.kwargs)
+
     async def cancel(self, key: str) -> None:
         """Nothing of this key runs any more, or will. What runs is stopped: an async task by its cancellation, a sync
         one by its flag. The key can be used again at once; its next run begins when the old body has ended."""
+        refuse_what_is_no_text(key)
         with self.core.span("cancel", key=key):
             was = await self.store.perform(self.core.cancel(key))
         telemetry.count_cancelled(self.name, was)
 
     async def get_execution(self, key: str) -> Execution | None:
         """None if there is no record: it never existed or has expired."""
+        refuse_what_is_no_text(key)
         return await self.store.perform(self.core.get_execution(key))
 
     async def limits(self) -> list[LimitInfo]:
@@ -343,6 +358,7 @@ class Docket:
 
     async def why(self, key: str) -> Why:
         """Why this execution is not running, in sentences."""
+        refuse_what_is_no_text(key)
         return await self.store.perform(self.core.why(key))
 
     async def clear(self) -> int:
@@ -368,6 +384,7 @@ class Docket:
 
     async def retry_dead(self, key: str) -> bool:
         """The dead letter is queued again with a clean record. False if there is none of this key."""
+        refuse_what_is_no_text(key)
         return await self.store.perform(scheduling.retry_dead(self.core.keys_of(key), key))
 
     async def purge_dead(self, keys: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from docket.priorities import Priority
 from docket.progress import ExecutionProgress as ExecutionProgress
 from docket.progress import ProgressView
 from docket.states import ExecutionState as ExecutionState
+from docket.store.keys import raw_name
 
 if TYPE_CHECKING:
     from docket.docket import Docket
@@ -52,6 +53,8 @@ class TaskCall:
     key: str = ""
     when: datetime | None = None
     priority: Priority = Priority.NORMAL
+    automatic: bool = False
+    """Nobody has asked for it: a dead letter of its key stays where it is."""
 
 
 _DICE = random.SystemRandom()
@@ -126,7 +129,7 @@ class ExecutionView:
         self.state = state
         self.generation: int = generation
         self.disposition = disposition
-        self._body = body
+        self._body: bytes = body
         self._nonce = nonce
         self._args, self._kwargs = arguments if arguments is not None else (None, None)
         self.attempt = 1
@@ -193,7 +196,8 @@ class ExecutionView:
             self.worker = self.started_at = self.completed_at = self.error = self.result_key = None
             return
         self.function_name = record.function
-        if record.generation != self.generation:
+        # Of the same generation, but another call: it was refused because that one was there already.
+        if record.generation != self.generation or record.body != self._body:
             self._body, self._args, self._kwargs = record.body, None, None
             self._nonce = record.nonce
         self.generation = record.generation
@@ -261,7 +265,8 @@ class Execution(ExecutionView):
         stored = ended.stored
         if ended.elsewhere is not None:
             storage = self.docket.core.storage or results.refuse_without_storage(ended)
-            stored = await storage.fetch(ended.elsewhere, results.patience(limit))
+            with results.in_time(self.key):
+                stored = await storage.fetch(ended.elsewhere, results.patience(limit))
         return results.outcome_of(self.docket.core.door, ended.record, stored)
 
 
@@ -277,5 +282,19 @@ class RunningExecution(Execution):
 
 
 def moment_of(when: datetime | None) -> int | None:
-    """Checked where the mistake was made: a naive datetime is refused with a sentence."""
-    return None if when is None else clock.to_us(when)
+    """Checked where the mistake was made: a naive datetime, or something else, is refused with a sentence."""
+    return None if when is None else clock.to_us(when, "when")
+
+
+def refuse_what_is_no_text(key: str) -> None:
+    """ValueError. What bytes that are no text are read as is taken: others may have written such a key."""
+    try:
+        raw_name(key)
+    except UnicodeEncodeError:
+        raise ValueError(f"expected text that UTF-8 can carry, got {key!r}") from None
+
+
+def refuse_other_than_execution(given: object) -> None:
+    """TypeError."""
+    if not isinstance(given, ExecutionView):
+        raise TypeError(f"expected an execution, got {given!r}")

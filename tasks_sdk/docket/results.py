@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
 from docket import clock, payload, progress, resultstorage
 from docket.errors import CannotLoad, DeadLetter, ExecutionCancelled, ResultUnavailable, TaskFailed
+from docket.events import StateEvent, parse
 from docket.message import FIELDS, Record, parse_record
+from docket.states import ExecutionState
 from docket.store.keys import Keys
-from docket.store.requests import Commands, NextEvent, Operation
+from docket.store.requests import SUBSCRIBED, Commands, NextEvent, Operation
 
 T = TypeVar("T")
 
@@ -31,12 +35,16 @@ def read_all(keys: Keys, key: str) -> Operation[tuple[Record | None, Sequence[by
 
 
 def limit(timeout: timedelta | None, deadline: datetime | None) -> float | None:
-    """The monotonic instant at which to give up. ValueError if both are given."""
+    """The monotonic instant at which to give up; -inf if it is over already. ValueError if both are given."""
     if timeout is not None and deadline is not None:
         raise ValueError("expected timeout or deadline, got both")
     if deadline is not None:
-        timeout = clock.from_us(clock.to_us(deadline)) - clock.now()
-    return None if timeout is None else clock.monotonic() + timeout.total_seconds()
+        timeout = clock.from_us(clock.to_us(deadline, "deadline")) - clock.now()
+    if timeout is None:
+        return None
+    if not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"expected timeout to be a timedelta, got {timeout!r}")
+    return clock.monotonic() + timeout.total_seconds() if timeout > timedelta(0) else -math.inf
 
 
 def refuse_if_struck(struck: bool, key: str, error: str | None) -> None:
@@ -67,37 +75,108 @@ def key_of(record: Record) -> str | None:
 
 
 def wait(keys: Keys, key: str, until: float | None, *, kept: timedelta) -> Operation[Ended]:
-    """The end of whatever the key names then: a replaced execution's waiters wait for its successor."""
+    """The end of the run that the key names at first, or of what follows it in its place.
+
+    What replaces a run, its retries and its successors have no end before theirs. So the first end that is heard is
+    what was waited for, also if the key has gone on to another call before the record is read: what is read then is
+    none of this waiter's.
+    """
     if not kept:
         raise ResultUnavailable(f"no result of {key!r} will come: execution_ttl=0 keeps none")
+    first: Record | None = None
+    since, end = "", None
     while True:
-        replies = yield Commands((("HMGET", keys.runs(key), *FIELDS), ("GET", keys.results(key))))
-        record = parse_record(key, replies[0])
+        # The clock is read first: what has ended before then is seen by the look. Events come over another connection,
+        # and that of an earlier run of this key may still be on its way.
+        replies = yield Commands((("TIME",), ("HMGET", keys.runs(key), *FIELDS), ("GET", keys.results(key))))
+        record = parse_record(key, replies[1])
+        if end is not None and first is not None and (record is None or not _belongs(record, end, first)):
+            _raise_what_was_told(key, end)
         if record is None:
             raise ResultUnavailable(f"there is no execution {key!r}: it has expired, or never existed")
         if record.ended:
-            return Ended(record, replies[1])
+            return Ended(record, replies[2])
         if not record.ttl_ms:
             raise ResultUnavailable(f"no result of {key!r} will come: it was scheduled with execution_ttl=0")
-        yield from _next_change(keys, key, until)
+        if first is None:
+            first = record
+            since = clock.isoformat(int(replies[0][0]) * 1_000_000 + int(replies[0][1]))
+        end = yield from _next_end(keys, key, until, since)
 
 
-def _next_change(keys: Keys, key: str, until: float | None) -> Operation[None]:
+def _next_end(keys: Keys, key: str, until: float | None, since: str) -> Operation[StateEvent | None]:
+    """The next end that is told and was not before `since`; None if only the record can tell."""
     channels = (keys.state_channel(key),)
     while True:
         left = None if until is None else until - clock.monotonic()
         if left is not None and left <= 0:
-            raise TimeoutError(f"the execution {key!r} has not ended in time")
-        event = yield NextEvent(channels, _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN))
-        if isinstance(event, tuple) and b'"completed_at":null' in event[1]:
-            continue  # it moved, but has not ended
-        if event is not None or left is None or left > _LOOK_AGAIN:
-            return
+            raise _too_late(key)
+        event: Any = yield NextEvent(channels, _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN))
+        if event is None and left is not None and left <= _LOOK_AGAIN:
+            continue
+        if event is None or event is SUBSCRIBED:
+            return None
+        if b'"completed_at":null' not in event[1]:  # else it has moved, but not ended
+            return _end_in(event[1], since)
+
+
+def _end_in(text: bytes, since: str) -> StateEvent | None:
+    """None also if it is no event of ours: anybody can publish."""
+    try:
+        event = parse(text)
+        if event["type"] == "state" and event["state"].ended and (event["completed_at"] or "") >= since:
+            return event
+    except (ValueError, LookupError, TypeError):
+        pass
+    return None
+
+
+def _belongs(record: Record, end: StateEvent, first: Record) -> bool:
+    """Whether the record is of the run that ended; a dead letter is the same one when it has been retried since."""
+    if record.generation == first.generation:
+        return True
+    ended = record.completed_at
+    return ended is not None and clock.isoformat(clock.to_us(ended)) == end["completed_at"]
+
+
+def _raise_what_was_told(key: str, end: StateEvent) -> NoReturn:
+    """Of an end of which the ledger holds nothing any more."""
+    if end["state"] is ExecutionState.CANCELLED:
+        raise _cancelled(key, end["error"])
+    if end["state"] is ExecutionState.FAILED:
+        raise _failed(end["error"])
+    raise ResultUnavailable(
+        f"the result of {key!r} was gone before it was read: the key was used again, or it has expired"
+    )
+
+
+def _cancelled(key: str, error: str | None) -> ExecutionCancelled:
+    return ExecutionCancelled(error or f"the execution {key!r} was cancelled")
+
+
+def _failed(error: str | None) -> TaskFailed:
+    type_name, _, text = (error or "Exception").partition(": ")
+    return TaskFailed(type_name, text)
+
+
+def _too_late(key: str) -> TimeoutError:
+    return TimeoutError(f"the result of {key!r} has not come in time")
+
+
+@contextmanager
+def in_time(key: str) -> Generator[None]:
+    """A result storage that needs longer than its patience is as late as an execution that does not end."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise _too_late(key) from error
 
 
 def patience(until: float | None) -> float | None:
-    """Seconds left for the result storage; at least one, since the execution has ended in time."""
-    return None if until is None else max(until - clock.monotonic(), 1.0)
+    """Seconds left for the result storage. A limit of nothing asks for what is there, and to look takes a moment."""
+    if until is None:
+        return None
+    return 1.0 if until == -math.inf else max(until - clock.monotonic(), 0.0)
 
 
 def refuse_without_storage(ended: Ended) -> NoReturn:
@@ -109,13 +188,12 @@ def refuse_without_storage(ended: Ended) -> NoReturn:
 def outcome_of(door: payload.Door, record: Record, stored: bytes | None) -> Any:
     """The value, or the exception raised. `stored`: from Redis or from the result storage. CannotLoad names the key."""
     if record.state == "cancelled":
-        raise ExecutionCancelled(record.error or f"the execution {record.key!r} was cancelled")
+        raise _cancelled(record.key, record.error)
     if record.dead:
         raise DeadLetter(record.error or "set aside without a cause")
     if record.state == "failed":
         if stored is None or record.result not in _EXCEPTIONS:
-            type_name, _, text = (record.error or "Exception").partition(": ")
-            raise TaskFailed(type_name, text)
+            raise _failed(record.error)
         raise _loaded(door.load_exception, record, stored)
     if record.result is None:
         return None

@@ -19,7 +19,13 @@ from redis import CredentialProvider
 from docket import events, results, scheduling, strikes, telemetry
 from docket.core import Core
 from docket.events import ExecutionEvent
-from docket.execution import Disposition, ExecutionView, TaskCall
+from docket.execution import (
+    Disposition,
+    ExecutionView,
+    TaskCall,
+    refuse_other_than_execution,
+    refuse_what_is_no_text,
+)
 from docket.limits import LimitInfo
 from docket.priorities import Priority
 from docket.progress import ProgressView
@@ -91,7 +97,8 @@ class Execution(ExecutionView):
         stored = ended.stored
         if ended.elsewhere is not None:
             storage = self.docket.core.storage or results.refuse_without_storage(ended)
-            stored = self.docket.run_on_loop(storage.fetch, ended.elsewhere, results.patience(limit))
+            with results.in_time(self.key):
+                stored = self.docket.run_on_loop(storage.fetch, ended.elsewhere, results.patience(limit))
         return results.outcome_of(self.docket.core.door, ended.record, stored)
 
 
@@ -376,12 +383,20 @@ class Docket:
         with self.core.span("replace_many"):
             return self.store.perform(self.core.chunked(calls, chunk_size, replace=True))
 
+    def schedule(self, execution: ExecutionView) -> Execution:
+        """As `docket.Docket.schedule`."""
+        refuse_other_than_execution(execution)
+        asked = self.add(execution.function_name, execution.when, execution.key)
+        return asked(*execution.args, **execution.kwargs)
+
     def cancel(self, key: str) -> None:
+        refuse_what_is_no_text(key)
         with self.core.span("cancel", key=key):
             was = self.store.perform(self.core.cancel(key))
         telemetry.count_cancelled(self.name, was)
 
     def get_execution(self, key: str) -> Execution | None:
+        refuse_what_is_no_text(key)
         return self.store.perform(self.core.get_execution(key))
 
     def limits(self) -> list[LimitInfo]:
@@ -399,6 +414,7 @@ class Docket:
 
     def why(self, key: str) -> Why:
         """Why this execution is not running, in sentences."""
+        refuse_what_is_no_text(key)
         return self.store.perform(self.core.why(key))
 
     def clear(self) -> int:
@@ -418,6 +434,7 @@ class Docket:
         return self.store.perform(self.core.dead_letters())
 
     def retry_dead(self, key: str) -> bool:
+        refuse_what_is_no_text(key)
         return self.store.perform(scheduling.retry_dead(self.core.keys_of(key), key))
 
     def purge_dead(self, keys: Sequence[str] | None = None) -> int:

@@ -30,6 +30,21 @@ def test_a_naive_moment_is_refused_with_a_sentence():
     assert isinstance(caught.value, TypeError) and isinstance(caught.value, ValueError)
 
 
+@pytest.mark.parametrize("moment", ["x", timedelta(seconds=5), 1.5, datetime(2030, 1, 1).date()])
+def test_what_is_no_moment_is_refused_with_a_sentence(moment: object):
+    with pytest.raises(TypeError, match="expected the moment to be a datetime, got"):
+        clock.to_us(moment)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected when to be a datetime, got"):
+        clock.to_us(moment, "when")  # type: ignore[arg-type]
+
+
+def test_beyond_the_calendar_there_is_its_end():
+    """No datetime in UTC can name the last hours of 9999 in the west, and the first of the year 1 in the east."""
+    for end, hours in ((datetime.max, -5), (datetime.min, 5)):
+        moment = end.replace(tzinfo=timezone(timedelta(hours=hours)))
+        assert clock.from_us(clock.to_us(moment)) == end.replace(tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("duration", "milliseconds"),
     [

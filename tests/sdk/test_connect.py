@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from docket import BadURL
+from docket import BadURL, Docket
 from docket.settings import DEFAULT_NAME, DEFAULT_URL, DocketSettings
-from docket.store.connect import check, hide_password
+from docket.store.connect import check, hide_password, resolve
+from tests.redis_server import RedisServer
+from tests.runtime.support import work_off
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,43 @@ def test_good_urls_are_taken(url: str, scheme: str):
 def test_bad_urls_are_told_apart_at_once(url: str):
     with pytest.raises(BadURL):
         check(url)
+
+
+@pytest.mark.parametrize(
+    "place", ["redis://:secret@h", "unix:///tmp/x.sock", "redis+sentinel://h/s", "redis+cluster://h"]
+)
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("protocol", "3", "2"),
+        ("decode_responses", "true", "False"),
+        ("encoding", "latin-1", "utf-8"),
+        ("encoding_errors", "strict", "surrogateescape"),
+    ],
+)
+def test_what_docket_relies_on_is_not_for_a_url_to_say(place: str, name: str, wrong: str, right: str):
+    with pytest.raises(BadURL, match=f"expected no {name}={wrong} in .*leave {name} away") as caught:
+        check(f"{place}?client_name=x&{name}={wrong}")
+    assert "secret" not in str(caught.value)
+    check(f"{place}?client_name=x&{name}={right}")
+    for query, kept in ((f"?client_name=x&{name}={right}", "?client_name=x"), (f"?{name}={right}", "")):
+        address = resolve(place + query, "d")
+        url = address.url if address.topology is None else address.topology.url
+        assert url.partition("?")[2] == kept.removeprefix("?") and name not in url
+
+
+@pytest.mark.parametrize("option", ["protocol=2", "decode_responses=false", "encoding=UTF-8"])
+async def test_an_option_that_says_what_is_so_anyway_changes_nothing(
+    docket_name: str, redis_server: RedisServer, option: str
+):
+    url = f"{redis_server.url}{'&' if '?' in redis_server.url else '?'}{option}"
+    async with Docket(docket_name, url) as docket:
+        execution = await docket.add("trace", key="k")("x")
+        await work_off(docket)
+        assert await execution.get_result() is None
+        assert await docket.workers() is not None and (await docket.snapshot()).total_tasks == 0
+        async with docket.redis() as client:
+            assert await client.hget(docket.keys.runs("k"), "state") == b"completed"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,51 @@ async def test_a_naive_moment_is_refused_before_the_arguments_are_given(docket: 
     ):
         with pytest.raises(TypeError, match="time zone"):
             refused()
+
+
+@pytest.mark.parametrize("when", ["x", timedelta(seconds=5), 5])
+async def test_what_is_no_moment_is_refused_before_the_arguments_are_given(docket: Docket, when: Any):
+    async def note() -> None: ...
+
+    for refused in (
+        lambda: docket.add(note, when=when),
+        lambda: docket.replace(note, when, "k"),
+        lambda: docket.call(note, when=when),
+    ):
+        with pytest.raises(TypeError, match="expected when to be a datetime, got"):
+            refused()
+
+
+@pytest.mark.parametrize("verb", ["cancel", "get_execution", "why", "retry_dead"])
+async def test_a_key_that_utf8_cannot_carry_is_refused_with_the_same_sentence(docket: Docket, verb: str):
+    with pytest.raises(ValueError, match=r"expected text that UTF-8 can carry, got '\\ud800'") as caught:
+        await getattr(docket, verb)("\ud800")
+    assert not isinstance(caught.value, UnicodeError)
+    assert await docket.get_execution("\udcff") is None
+
+
+async def test_an_execution_can_be_scheduled_like_a_call(docket: Docket):
+    """With the same function, arguments, key and moment, and only while no execution of that key is there."""
+    ran: list[tuple[int, str]] = []
+
+    async def note(number: int, text: str = "") -> None:
+        ran.append((number, text))
+
+    when = soon(milliseconds=20)
+    first = await docket.add(note, when=when, key="k")(1, text="x")
+    assert (await docket.schedule(first)).disposition is Disposition.ALREADY_SCHEDULED
+    await work_off(docket)
+    again = await docket.schedule(first)
+    assert again.disposition is Disposition.SCHEDULED and again.generation > first.generation
+    assert (again.key, again.function_name, again.when) == ("k", "note", when)
+    await work_off(docket)
+    found = await docket.get_execution("k")
+    assert found is not None
+    await docket.schedule(found)
+    await work_off(docket)
+    assert ran == [(1, "x")] * 3
+    with pytest.raises(TypeError, match="expected an execution, got 'k'"):
+        await docket.schedule("k")  # type: ignore[arg-type]
 
 
 async def test_arguments_that_cannot_be_pickled_are_named(docket: Docket):

@@ -7,7 +7,7 @@ import json
 import random
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +259,27 @@ async def test_the_events_have_exactly_the_documented_fields(docket: Docket):
         assert event.keys() == kind.__required_keys__
         assert event["key"] == awkward
     await events.aclose()
+    await docket.clear()
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        datetime.max.replace(tzinfo=UTC),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))),
+        datetime(9999, 12, 31, 23, 59, 58, 999999, tzinfo=UTC),
+        datetime(2256, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(2255, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+        datetime.min.replace(tzinfo=UTC),
+    ],
+)
+async def test_the_moment_of_an_event_is_exact_however_far_away(docket: Docket, when: datetime):
+    execution = await docket.add("trace", key="k", when=when)("x")
+    event: Any = await anext(execution.subscribe())
+    expected = clock.from_us(clock.to_us(when))
+    assert datetime.fromisoformat(event["when"]) == expected == execution.when
     await docket.clear()
 
 

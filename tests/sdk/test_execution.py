@@ -54,6 +54,27 @@ async def test_an_execution_that_is_added_again_is_another_generation(docket: Do
     await docket.clear()
 
 
+async def test_what_was_refused_knows_the_call_that_is_there(docket: Docket):
+    async def note(number: int, text: str = "") -> None: ...
+
+    await docket.add(note, key="k", when=soon(seconds=60))(1, text="there")
+    refused = await docket.add("other", key="k")(2, text="refused")
+    assert refused.disposition is Disposition.ALREADY_SCHEDULED
+    await refused.sync()
+    assert (refused.function_name, refused.args, refused.kwargs) == ("note", (1,), {"text": "there"})
+    await docket.clear()
+
+
+async def test_arguments_that_are_known_are_not_read_again(docket: Docket):
+    async def note(what: object) -> None: ...
+
+    given = ["a list"]
+    execution = await docket.add(note, key="k", when=soon(seconds=60))(given)
+    await execution.sync()
+    assert execution.args[0] is given
+    await docket.clear()
+
+
 async def test_an_expired_record_is_like_one_that_never_began(docket: Docket):
     execution = await docket.add("trace", key="k")("x")
     await work_off(docket)

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import json
+import time
 import traceback
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, SupportsFloat
 
 import pytest
 import redis.exceptions
 
-from docket import DeadLetter, Docket, ExecutionCancelled, ResultUnavailable, TaskFailed, Worker
+from docket import (
+    CurrentDocket,
+    DeadLetter,
+    Docket,
+    ExecutionCancelled,
+    Perpetual,
+    ResultUnavailable,
+    TaskFailed,
+    Worker,
+    results,
+)
 from docket.errors import NaiveDatetime, RemoteTraceback
+from docket.store.requests import SUBSCRIBED, Commands, NextEvent
 from docket.sync import Docket as BlockingDocket
 from tests.runtime.support import Gate, finish, running, soon, work_off
 
@@ -172,6 +186,16 @@ async def test_a_naive_deadline_is_refused(docket: Docket):
     execution = await docket.add("trace", key="k")("x")
     with pytest.raises(NaiveDatetime, match="time zone"):
         await execution.get_result(deadline=datetime(2030, 1, 1))
+    await docket.clear()
+
+
+@pytest.mark.parametrize("limit", [{"timeout": 5}, {"deadline": "tomorrow"}, {"deadline": LIMIT}])
+async def test_a_limit_that_is_none_is_refused_with_a_sentence(docket: Docket, limit: dict[str, Any]):
+    execution = await docket.add("trace", key="k")("x")
+    with pytest.raises(
+        TypeError, match=r"expected (timeout to be a timedelta|deadline to be a datetime), got"
+    ):
+        await execution.get_result(**limit)
     await docket.clear()
 
 
@@ -377,3 +401,249 @@ async def test_an_error_that_looks_like_an_event_does_not_keep_a_waiter(docket: 
         execution = await docket.add(fails, key='","completed_at":null,"')()
         with pytest.raises(ValueError, match="completed_at"):
             await execution.get_result(timeout=LIMIT)
+
+
+# --- a key that is used again before its waiter has looked ---------------------------------------------------------
+
+
+async def quick(value: int) -> int:
+    return value
+
+
+async def fails(value: int) -> int:
+    raise ValueError(value)
+
+
+Deed = Callable[[Docket], Awaitable[Any]]
+
+
+async def waited(docket: Docket, *deeds: Deed) -> Any:
+    """What a waiter for `k` gets that hears of each deed only when it is done, and only then looks at the record."""
+    async with docket.redis() as client:
+        pubsub = client.pubsub(ignore_subscribe_messages=True)
+        await pubsub.subscribe(docket.keys.state_channel("k"))
+        await pubsub.get_message(timeout=5)
+        left, heard = iter(deeds), [SUBSCRIBED]
+        operation = results.wait(docket.keys, "k", None, kept=docket.execution_ttl)
+        reply: Any = None
+        try:
+            while True:
+                request = operation.send(reply)
+                if isinstance(request, Commands):
+                    reply = await docket.store.ask(request)
+                    continue
+                assert isinstance(request, NextEvent)
+                while not heard:
+                    await next(left)(docket)
+                    while message := await pubsub.get_message(timeout=0.05):
+                        heard.append((message["channel"].decode(), message["data"]))
+                reply = heard.pop(0)
+        except StopIteration as stop:
+            ended: results.Ended = stop.value
+            return results.outcome_of(docket.core.door, ended.record, ended.stored)
+        finally:
+            await pubsub.aclose()
+
+
+def cancel(docket: Docket) -> Awaitable[Any]:
+    return docket.cancel("k")
+
+
+def add_again(docket: Docket) -> Awaitable[Any]:
+    return docket.add(quick, key="k")(2)
+
+
+def add_for_later(docket: Docket) -> Awaitable[Any]:
+    return docket.add(quick, key="k", when=soon(hours=1))(2)
+
+
+def replace(docket: Docket) -> Awaitable[Any]:
+    return docket.replace(quick, None, "k")(3)
+
+
+def in_one_go(*deeds: Deed) -> Deed:
+    async def do(docket: Docket) -> None:
+        for deed in deeds:
+            await deed(docket)
+
+    return do
+
+
+@pytest.mark.parametrize(
+    "deeds",
+    [
+        (cancel, add_for_later),
+        (cancel, add_again),
+        (cancel, add_again, work_off),
+        (cancel, replace, work_off),
+    ],
+)
+async def test_a_cancelled_run_was_cancelled_whatever_its_key_is_used_for_next(
+    docket: Docket, deeds: tuple[Deed, ...]
+):
+    await docket.add(quick, key="k", when=soon(hours=1))(1)
+    with pytest.raises(ExecutionCancelled, match="'k' was cancelled"):
+        await waited(docket, in_one_go(*deeds))
+    await docket.clear()
+
+
+@pytest.mark.parametrize("again", [add_again, add_for_later, replace])
+async def test_a_result_that_is_gone_is_not_that_of_the_next_run(docket: Docket, again: Deed):
+    await docket.add(quick, key="k")(1)
+    with pytest.raises(ResultUnavailable, match="the key was used again"):
+        await waited(docket, in_one_go(work_off, again))
+    await docket.clear()
+
+
+async def test_a_run_that_failed_has_failed_whatever_its_key_is_used_for_next(docket: Docket):
+    await docket.add(fails, key="k")(1)
+    with pytest.raises(TaskFailed, match="ValueError: 1"):
+        await waited(docket, in_one_go(work_off, add_again, work_off))
+
+
+async def test_what_replaces_a_run_is_waited_for_however_often_it_is_replaced(docket: Docket):
+    await docket.add(quick, key="k", when=soon(hours=1))(1)
+    assert await waited(docket, replace, in_one_go(replace, replace), work_off) == 3
+
+
+async def test_the_end_of_what_replaced_a_run_is_its_end(docket: Docket):
+    await docket.add(quick, key="k", when=soon(hours=1))(1)
+    with pytest.raises(ResultUnavailable, match="the key was used again"):
+        await waited(docket, replace, in_one_go(work_off, add_for_later))
+    await docket.clear()
+
+
+async def test_a_successor_is_waited_for(docket: Docket):
+    """Of a perpetual task, and of an execution that adds its own key: none of them ends in between."""
+
+    async def perpetual(turn: int, perpetual: Perpetual = Perpetual()) -> int:
+        perpetual.perpetuate(turn + 1)
+        if turn == 3:
+            perpetual.cancel()
+        return turn
+
+    async def chain(link: int, docket: Docket = CurrentDocket()) -> int:
+        if link < 3:
+            await docket.add("chain", key="k")(link + 1)
+        return link
+
+    for task in (perpetual, chain):
+        docket.register(task)
+        await docket.add(task, key="k")(1)
+        assert await waited(docket, work_off) == 3
+
+
+async def test_a_dead_letter_that_is_retried_at_once_is_the_same_run(docket: Docket):
+    await docket.add("quick", key="k")(1)
+
+    def retry(docket: Docket) -> Awaitable[Any]:
+        docket.register(quick)
+        return docket.retry_dead("k")
+
+    assert await waited(docket, in_one_go(work_off, retry), work_off) == 1
+
+
+async def test_what_is_told_late_of_an_earlier_run_is_not_this_ones_end(docket: Docket):
+    """Events come over another connection than the record: one may be on its way when the next run is waited for."""
+    await docket.add(quick, key="k", when=soon(hours=1))(1)
+    late = {"type": "state", "key": "k", "state": "cancelled", "completed_at": "2020-01-01T00:00:00.000000Z"}
+
+    async def tell(docket: Docket) -> None:
+        async with docket.redis() as client:
+            await client.publish(docket.keys.state_channel("k"), json.dumps(late | {"error": None}))
+
+    assert await waited(docket, in_one_go(replace, tell), work_off) == 3
+
+
+@pytest.mark.parametrize(
+    "said", ["", "[]", "{}", "null", '{"type":"state","state":"gone"}', '{"type":"x"}', "\xff"]
+)
+async def test_what_is_no_event_does_not_disturb_a_waiter(docket: Docket, said: str):
+    async def tell(docket: Docket) -> None:
+        async with docket.redis() as client:
+            await client.publish(docket.keys.state_channel("k"), said.encode("latin-1"))
+
+    await docket.add(quick, key="k")(1)
+    assert await waited(docket, tell, work_off) == 1
+
+
+@pytest.mark.parametrize("skin", ["async", "sync"])
+async def test_waiters_of_either_kind_are_told_of_the_cancellation(
+    docket: Docket, docket_name: str, redis_url: str, skin: str
+):
+    def wait_in_a_thread() -> Any:
+        with BlockingDocket(docket_name, redis_url) as blocking:
+            found = blocking.get_execution("k")
+            assert found is not None
+            return found.get_result(timeout=LIMIT)
+
+    gate = Gate()
+    docket.register(gate, names=["gate"])
+    async with running(docket), docket.redis() as client:
+        for _ in range(5):
+            execution = await docket.add("gate", key="k")("x")
+            await gate.has_begun()
+            waiting = asyncio.create_task(
+                execution.get_result(timeout=LIMIT)
+                if skin == "async"
+                else asyncio.to_thread(wait_in_a_thread)
+            )
+            channel = docket.keys.state_channel("k")
+            heard: Any = [channel, 0]
+            while heard[1] == 0:
+                heard = await client.execute_command("PUBSUB", "NUMSUB", channel)
+            await asyncio.gather(docket.cancel("k"), add_for_later(docket))
+            with pytest.raises(ExecutionCancelled):
+                await waiting
+            await docket.cancel("k")
+
+
+class Slow:
+    """A storage that never gives anything back; with `hurry`, when the loop has turned."""
+
+    def __init__(self, hurry: bool = False) -> None:
+        self.hurry = hurry
+        self.held: Mapping[str, Any] = {}
+
+    async def put(
+        self,
+        key: str,
+        value: Mapping[str, Any],
+        *,
+        collection: str | None = None,
+        ttl: SupportsFloat | None = None,
+    ) -> None:
+        self.held = value
+
+    async def get(self, key: str, *, collection: str | None = None) -> Mapping[str, Any] | None:
+        await (asyncio.sleep(0.001) if self.hurry else asyncio.Event().wait())
+        return self.held
+
+
+async def test_a_limit_of_nothing_gives_what_a_result_storage_has(docket_name: str, redis_url: str):
+    async with Docket(docket_name, redis_url, result_storage=Slow(hurry=True)) as docket:
+        execution = await docket.add(quick)(1)
+        await work_off(docket)
+        assert await execution.get_result(timeout=timedelta(0)) == 1
+        assert await execution.get_result(deadline=soon(seconds=-5)) == 1
+
+
+async def test_a_limit_counts_for_the_result_storage_too(docket_name: str, redis_url: str):
+    async with Docket(docket_name, redis_url, result_storage=Slow()) as docket:
+        execution = await docket.add(quick, key="k")(1)
+        await work_off(docket)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match="the result of 'k' has not come in time"):
+            await execution.get_result(timeout=AT_ONCE)
+        assert time.monotonic() - began < 0.9
+
+    def ask() -> float:
+        with BlockingDocket(docket_name, redis_url, result_storage=Slow()) as blocking:
+            found = blocking.get_execution("k")
+            assert found is not None
+            began = time.monotonic()
+            with pytest.raises(TimeoutError, match="the result of 'k' has not come in time"):
+                found.get_result(timeout=AT_ONCE)
+            return time.monotonic() - began
+
+    assert await asyncio.to_thread(ask) < 0.9

@@ -85,6 +85,36 @@ def test_naive_moments_wrong_calls_and_bad_keys_are_refused(docket_name: str, re
             docket.add(note)(threading.Lock())  # type: ignore[arg-type]
 
 
+def test_what_is_no_moment_or_no_text_is_refused_with_a_sentence(docket_name: str, redis_url: str):
+    with Docket(docket_name, redis_url) as docket:
+        with pytest.raises(TypeError, match="expected when to be a datetime, got 'x'"):
+            docket.add("trace", when="x")  # type: ignore[arg-type]
+        execution = docket.add("trace", key="k")("x")
+        with pytest.raises(TypeError, match="expected deadline to be a datetime, got 5"):
+            execution.get_result(deadline=5)  # type: ignore[arg-type]
+        for verb in (docket.cancel, docket.get_execution, docket.why, docket.retry_dead):
+            with pytest.raises(ValueError, match="expected text that UTF-8 can carry") as caught:
+                verb("\ud800")
+            assert not isinstance(caught.value, UnicodeError)
+        docket.clear()
+
+
+def test_an_execution_can_be_scheduled_like_a_call(docket_name: str, redis_url: str):
+    with Docket(docket_name, redis_url) as docket:
+        when = soon(seconds=60)
+        first = docket.add("trace", when=when, key="k")("x")
+        assert docket.schedule(first).disposition is Disposition.ALREADY_SCHEDULED
+        docket.cancel("k")
+        again = docket.schedule(first)
+        assert again.disposition is Disposition.SCHEDULED and again.generation > first.generation
+        found = docket.get_execution("k")
+        assert found is not None
+        assert (found.function_name, found.args, found.when) == ("trace", ("x",), when)
+        with pytest.raises(TypeError, match="expected an execution, got 5"):
+            docket.schedule(5)  # type: ignore[arg-type]
+        docket.clear()
+
+
 def test_a_docket_that_is_not_open_says_so(docket_name: str, redis_url: str):
     docket = Docket(docket_name, redis_url)
     with pytest.raises(RuntimeError, match="not open"):

@@ -43,6 +43,15 @@ _OPTIONS: dict[str, Any] = {
     "encoding_errors": "surrogateescape",
 }
 
+# A URL's options win over ours. With other values of these, replies would be something else than we read: nothing would
+# ever arrive, or a worker would die of what it is told.
+_OURS = {
+    "protocol": ("2",),
+    "decode_responses": ("", "0", "f", "false", "n", "no"),
+    "encoding": ("utf-8", "utf8"),
+    "encoding_errors": ("surrogateescape",),
+}
+
 
 @cache
 def _driver() -> dict[str, Any]:
@@ -73,6 +82,7 @@ def check(url: str) -> str:
     if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadURL(f"expected a URL as text, got {url!r}")
     _refuse_a_password_that_breaks_the_url(url)
+    _refuse_what_is_ours(url)
     if topology.is_cluster(url) or topology.is_sentinel(url):
         return _check_many(url)
     try:
@@ -114,6 +124,23 @@ def _refuse_a_password_that_breaks_the_url(url: str) -> None:
     raise BadURL(
         f"cannot read the Redis URL {hide_password(url)!r}: in a password write / as %2F, ? as %3F, # as %23"
     )
+
+
+def _refuse_what_is_ours(url: str) -> None:
+    query = url.partition("#")[0].partition("?")[2]
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in _OURS and value.lower() not in _OURS[name]:
+            raise BadURL(
+                f"expected no {name}={value} in the Redis URL {hide_password(url)!r}: "
+                f"docket relies on what it sets there itself, so leave {name} away"
+            )
+
+
+def _without_ours(url: str) -> str:
+    """The URL without the options that say what is so anyway: redis-py takes the text `false` for true."""
+    rest, question, query = url.partition("?")
+    kept = [each for each in query.split("&") if unquote(each.partition("=")[0]) not in _OURS]
+    return f"{rest}{question}{'&'.join(kept)}" if any(kept) else rest
 
 
 def _check_many(url: str) -> str:
@@ -190,8 +217,9 @@ def resolve(url: str, name: str, credentials: redis.CredentialProvider | None = 
         server = acquire(url)
         return Address(f"unix://{server.socket_path}", server)
     if scheme not in MANY_SCHEMES:
-        return Address(url, credentials=credentials)
+        return Address(_without_ours(url), credentials=credentials)
     read = topology.read(url)
+    read = replace(read, url=_without_ours(read.url))
     options = _pool_options(read)
     asking = {option: value for option, value in options.items() if option.startswith("ssl_")}
     if topology.is_cluster(url):

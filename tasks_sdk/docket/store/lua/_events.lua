@@ -28,13 +28,24 @@ local function moment(us)
   if text then
     return text
   end
-  local whole = math.floor(tonumber(us) / 1000000)
+  local number = tonumber(us)
+  local whole = math.floor(number / 1000000)
+  local part = number - whole * 1000000
+  if number > 9007199254740992 then
+    -- After the year 2255, which is more than a double holds: by its digits. The last moments of 9999 would be in 10000, which
+    -- nobody can read.
+    whole, part = string.match(us, "^(%d+)(%d%d%d%d%d%d)$")
+    whole = tonumber(whole)
+    if not whole or whole > 253402300799 then
+      whole, part = 253402300799, "999999"
+    end
+  end
   local second = seconds[whole]
   if not second then
     second = second_of(whole)
     seconds[whole] = second
   end
-  text = string.format('%s%06dZ"', second, tonumber(us) - whole * 1000000)
+  text = string.format('%s%06dZ"', second, part)
   moments[us] = text
   return text
 end
