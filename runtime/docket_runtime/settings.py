@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from docket.durations import positive, zero_or_more
+
 DEFAULT_TASKS = ("docket.tasks:standard_tasks",)
 LOOPBACK = "127.0.0.1"
 SHORT_DRAIN = timedelta(seconds=5)
@@ -47,19 +49,17 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         for option in ("concurrency", "threads", "message_batch", "max_crashes"):
             value = getattr(self, option)
-            if value is not None and value < 1:
-                raise ValueError(f"expected {option} to be at least 1, got {value}")
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"expected {option} to be at least 1, got {value!r}")
         for option in (
             "redelivery_timeout",
             "reconnection_delay",
             "minimum_check_interval",
             "scheduling_resolution",
         ):
-            value = getattr(self, option)
-            if value <= timedelta(0):
-                raise ValueError(f"expected {option} to be positive, got {value}")
-        if self.drain_timeout is not None and self.drain_timeout < timedelta(0):
-            raise ValueError(f"expected drain_timeout to be zero or more, got {self.drain_timeout}")
+            positive(getattr(self, option), option)
+        if self.drain_timeout is not None:
+            zero_or_more(self.drain_timeout, "drain_timeout")
         for reference in self.tasks:
             module, colon, attribute = reference.partition(":")
             if not (module and colon and attribute):

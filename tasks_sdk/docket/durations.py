@@ -35,6 +35,28 @@ def parse(text: str) -> timedelta:
     )
 
 
+def positive(span: object, name: str) -> timedelta:
+    """TypeError or ValueError with a sentence if it is no duration, or not positive."""
+    checked = _a_span(span, name)
+    if checked <= timedelta(0):
+        raise ValueError(f"expected {name} to be positive, got {span}")
+    return checked
+
+
+def zero_or_more(span: object, name: str) -> timedelta:
+    """The same, but it may be nothing."""
+    checked = _a_span(span, name)
+    if checked < timedelta(0):
+        raise ValueError(f"expected {name} to be zero or more, got {span}")
+    return checked
+
+
+def _a_span(span: object, name: str) -> timedelta:
+    if not isinstance(span, timedelta):
+        raise TypeError(f"expected {name} to be a timedelta, got {span!r}")
+    return span
+
+
 def describe(duration: timedelta) -> str:
     """The shortest such text; `parse` reads it back as the same duration (if it is not negative)."""
     left = duration // _MICROSECOND

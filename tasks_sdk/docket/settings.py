@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from docket.durations import positive, zero_or_more
+
 DEFAULT_NAME = "docket"
 DEFAULT_URL = "redis://localhost:6379/0"
 SERIALIZERS = ("pickle", "json")
@@ -69,12 +71,10 @@ class DocketSettings:
         object.__setattr__(self, "serializer", serializer)
         if not self.name:
             raise ValueError("expected the docket's name to have at least one character, got ''")
-        if self.heartbeat_interval <= timedelta(0):
-            raise ValueError(f"expected heartbeat_interval to be positive, got {self.heartbeat_interval}")
+        positive(self.heartbeat_interval, "heartbeat_interval")
         if self.missed_heartbeats < 1:
             raise ValueError(f"expected missed_heartbeats to be at least 1, got {self.missed_heartbeats}")
-        if self.execution_ttl < timedelta(0):
-            raise ValueError(f"expected execution_ttl to be zero or more, got {self.execution_ttl}")
+        zero_or_more(self.execution_ttl, "execution_ttl")
         if not 1 <= self.partitions <= MOST_PARTITIONS:
             raise ValueError(
                 f"expected partitions to be between 1 and {MOST_PARTITIONS}, got {self.partitions}"

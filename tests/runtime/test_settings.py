@@ -14,6 +14,7 @@ from docket_runtime.settings import WorkerSettings
     [
         ("concurrency", 0, "expected concurrency to be at least 1, got 0"),
         ("concurrency", -3, "expected concurrency to be at least 1, got -3"),
+        ("concurrency", 1.5, "expected concurrency to be at least 1, got 1.5"),
         ("threads", 0, "expected threads to be at least 1, got 0"),
         ("message_batch", 0, "expected message_batch to be at least 1, got 0"),
         ("max_crashes", 0, "expected max_crashes to be at least 1, got 0"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docket import ExponentialRetry, Perpetual, Retry, Timeout
 from docket.durations import describe, parse
+from docket.settings import DocketSettings
+from docket_runtime.settings import WorkerSettings
 
 
 @pytest.mark.parametrize(
@@ -72,3 +76,21 @@ def test_a_duration_is_written_in_its_shortest_form(seconds: float, text: str) -
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=10_000)))
 def test_what_is_written_is_read_back_the_same(duration: timedelta) -> None:
     assert parse(describe(duration)) == duration
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "sentence"),
+    [
+        (Timeout, {"base": 5}, "expected a timeout to be a timedelta, got 5"),
+        (Retry, {"delay": 5}, "expected delay to be a timedelta, got 5"),
+        (ExponentialRetry, {"maximum_delay": "1m"}, "expected maximum_delay to be a timedelta, got '1m'"),
+        (Perpetual, {"every": 5}, "expected every to be a timedelta, got 5"),
+        (DocketSettings, {"heartbeat_interval": 2}, "expected heartbeat_interval to be a timedelta, got 2"),
+        (WorkerSettings, {"drain_timeout": 30}, "expected drain_timeout to be a timedelta, got 30"),
+    ],
+)
+def test_what_is_no_duration_is_refused_with_a_sentence(
+    kind: Callable[..., object], given: dict[str, object], sentence: str
+):
+    with pytest.raises(TypeError, match=sentence):
+        kind(**given)

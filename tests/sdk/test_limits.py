@@ -142,19 +142,19 @@ def limited(gate: Gate | SyncGate, **options: Any) -> Callable[..., Any]:
         (
             lambda: RateLimit(1, per=timedelta(0)),
             ValueError,
-            "expected per to be longer than nothing, got 0:00:00",
+            "expected per to be positive, got 0:00:00",
         ),
         (lambda: RateLimit(1, per=5), TypeError, "expected per to be a timedelta, got 5"),  # type: ignore
         (
             lambda: Cooldown(-HOUR),
             ValueError,
-            "expected window to be longer than nothing, got -1 day, 23:00:00",
+            "expected window to be positive, got -1 day, 23:00:00",
         ),
         (lambda: Cooldown(60), TypeError, "expected window to be a timedelta, got 60"),  # type: ignore
         (
             lambda: Debounce(timedelta(0)),
             ValueError,
-            "expected settle to be longer than nothing, got 0:00:00",
+            "expected settle to be positive, got 0:00:00",
         ),
         (
             lambda: Debounce(HOUR, edge="both"),

@@ -16,6 +16,7 @@ from docket.dependencies.strategies import (
     ConcurrencyStrategy,
     strategy_of,
 )
+from docket.durations import positive
 
 Row = list[str | int]
 """One limit of one call as the ledger keeps it; `lua/_permits.lua` lists the kinds."""
@@ -151,7 +152,7 @@ class RateLimit(Admission):
         super().__init__(limit_by, scope)
         if not isinstance(limit, int) or limit < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"expected limit to be at least 1, got {limit!r}")
-        self.limit, self.per, self.drop = limit, _positive(per, "per"), drop
+        self.limit, self.per, self.drop = limit, positive(per, "per"), drop
         self.precedence = 0 if drop else 4
 
     def row(self, name: str, family: str) -> Row:
@@ -172,7 +173,7 @@ class Cooldown(Admission):
         limit_by: str | Iterable[str] | ConcurrencyStrategy | None = None,
     ) -> None:
         super().__init__(limit_by, scope)
-        self.window = _positive(window, "window")
+        self.window = positive(window, "window")
 
     def row(self, name: str, family: str) -> Row:
         return ["w", name, _microseconds(self.window)]
@@ -199,7 +200,7 @@ class Debounce(Admission):
         super().__init__(limit_by, scope)
         if edge not in ("trailing", "leading"):
             raise ValueError(f"expected edge to be 'trailing' or 'leading', got {edge!r}")
-        self.settle, self.edge = _positive(settle, "settle"), edge
+        self.settle, self.edge = positive(settle, "settle"), edge
 
     def row(self, name: str, family: str) -> Row:
         return ["b", name, _microseconds(self.settle), self.edge]
@@ -230,14 +231,6 @@ def limits_among(
 def in_order(limits: Iterable[Limit]) -> tuple[Limit, ...]:
     """First those that could refuse a call for good: who is refused need not have waited."""
     return tuple(sorted(limits, key=lambda limit: limit.statement.precedence))
-
-
-def _positive(span: timedelta, name: str) -> timedelta:
-    if not isinstance(span, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"expected {name} to be a timedelta, got {span!r}")
-    if span <= timedelta(0):
-        raise ValueError(f"expected {name} to be longer than nothing, got {span}")
-    return span
 
 
 def _microseconds(span: timedelta) -> int:

@@ -9,6 +9,7 @@ from cronsim import CronSim
 
 from docket import clock
 from docket.dependencies.base import Dependency
+from docket.durations import zero_or_more
 
 _NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -44,11 +45,7 @@ class Perpetual(Dependency):
     @every.setter
     def every(self, every: timedelta) -> None:
         # Checked here, because the task that sets it can still be told; the chain goes on with what it had.
-        if not isinstance(every, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"expected every to be a timedelta, got {every!r}")
-        if every < timedelta(0):
-            raise ValueError(f"expected every to be zero or more, got {every}")
-        self._every = every
+        self._every = zero_or_more(every, "every")
 
     def for_run(self) -> Self:
         """A copy that a task may change; the statement in the signature is shared by all its runs."""

@@ -7,6 +7,7 @@ from typing import NoReturn, Self
 
 from docket import clock
 from docket.dependencies.base import Dependency
+from docket.durations import zero_or_more
 from docket.errors import ForcedRetry
 
 _FIRST_PAUSE = timedelta(seconds=1)
@@ -30,13 +31,18 @@ class Retry(Dependency):
         minimum_delay: timedelta | None = None,
         maximum_delay: timedelta | None = None,
     ) -> None:
-        if attempts is not None and attempts < 1:
-            raise ValueError(f"expected attempts to be at least 1 (or None for no limit), got {attempts}")
+        if attempts is not None and (not isinstance(attempts, int) or attempts < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"expected attempts to be at least 1 (or None for no limit), got {attempts!r}")
         doubles = minimum_delay is not None or maximum_delay is not None
         if doubles and delay is not None:
             raise ValueError("expected delay, or minimum_delay and maximum_delay, got both")
-        if delay is not None and delay < timedelta(0):
-            raise ValueError(f"expected delay to be zero or more, got {delay}")
+        for name, span in (
+            ("delay", delay),
+            ("minimum_delay", minimum_delay),
+            ("maximum_delay", maximum_delay),
+        ):
+            if span is not None:
+                zero_or_more(span, name)
         self.attempts = attempts
         self.minimum_delay = minimum_delay if minimum_delay is not None else _FIRST_PAUSE
         self.maximum_delay = maximum_delay if maximum_delay is not None else _LONGEST_PAUSE
@@ -44,8 +50,6 @@ class Retry(Dependency):
             self.minimum_delay = self.maximum_delay = delay or timedelta(0)
         self.delay = self.minimum_delay
         self.attempt = 1
-        if self.minimum_delay < timedelta(0):
-            raise ValueError(f"expected minimum_delay to be zero or more, got {self.minimum_delay}")
         if self.maximum_delay < self.minimum_delay:
             raise ValueError(
                 f"expected maximum_delay to be at least minimum_delay ({self.minimum_delay}), got {self.maximum_delay}"

@@ -8,6 +8,7 @@ from typing import Self
 
 from docket import clock
 from docket.dependencies.base import Dependency
+from docket.durations import positive
 
 
 class Timeout(Dependency):
@@ -21,9 +22,7 @@ class Timeout(Dependency):
     single = True
 
     def __init__(self, base: timedelta) -> None:
-        if base <= timedelta(0):
-            raise ValueError(f"expected a timeout longer than nothing, got {base}")
-        self.base = base
+        self.base = positive(base, "a timeout")
         self.allowed = base
         self._deadline: float | None = None
         self._changed: Callable[[], object] | None = None
