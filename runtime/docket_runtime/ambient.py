@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from docket import sync
 from docket.dependencies.base import Dependency
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from docket_runtime.worker import Worker
 
 
+Opener: TypeAlias = "Callable[[Opening, Any, bool], Any]"
+"""Given the statement, and whether whoever asks runs in the thread of a sync task."""
+
+
 class TaskLoggerAdapter(logging.LoggerAdapter[logging.Logger]):
     """Adds the task's context to every record, beside what the call itself passes as `extra`."""
 
@@ -53,16 +57,16 @@ def context_of(execution: ExecutionView) -> dict[str, Any]:
     }
 
 
-def _docket(opening: Opening, statement: Dependency) -> Any:
-    return opening.worker.docket if opening.task.is_async else opening.worker.blocking_docket
+def _docket(opening: Opening, statement: Dependency, blocking: bool) -> Any:
+    return opening.worker.blocking_docket if blocking else opening.worker.docket
 
 
-def _worker(opening: Opening, statement: Dependency) -> Worker:
+def _worker(opening: Opening, statement: Dependency, blocking: bool) -> Worker:
     return opening.worker
 
 
-def _execution(opening: Opening, statement: Dependency) -> ExecutionView:
-    if opening.task.is_async:
+def _execution(opening: Opening, statement: Dependency, blocking: bool) -> ExecutionView:
+    if not blocking:
         return opening.execution
     source = opening.execution
     view = sync.Execution(
@@ -79,47 +83,47 @@ def _execution(opening: Opening, statement: Dependency) -> ExecutionView:
     return view
 
 
-def _progress(opening: Opening, statement: Dependency) -> ProgressView:
+def _progress(opening: Opening, statement: Dependency, blocking: bool) -> ProgressView:
     execution = opening.execution
-    if opening.task.is_async:
+    if not blocking:
         return execution.progress
     return sync.ExecutionProgress(opening.worker.blocking_docket, execution.key, execution.message_id)
 
 
-def _key(opening: Opening, statement: Dependency) -> str:
+def _key(opening: Opening, statement: Dependency, blocking: bool) -> str:
     return opening.execution.key
 
 
-def _logger(opening: Opening, statement: Dependency) -> TaskLoggerAdapter:
+def _logger(opening: Opening, statement: Dependency, blocking: bool) -> TaskLoggerAdapter:
     execution = opening.execution
     return TaskLoggerAdapter(
         logging.getLogger(f"docket.task.{execution.function_name}"), context_of(execution)
     )
 
 
-def _retry(opening: Opening, statement: Retry) -> Retry:
+def _retry(opening: Opening, statement: Retry, blocking: bool) -> Retry:
     opening.retry = statement.for_attempt(opening.execution.attempt)
     return opening.retry
 
 
-def _perpetual(opening: Opening, statement: Perpetual) -> Perpetual:
+def _perpetual(opening: Opening, statement: Perpetual, blocking: bool) -> Perpetual:
     opening.perpetual = statement.for_run()
     return opening.perpetual
 
 
-def _timeout(opening: Opening, statement: Timeout) -> Timeout:
+def _timeout(opening: Opening, statement: Timeout, blocking: bool) -> Timeout:
     opening.time_limit = TimeLimit(statement, opening.expire)
     return opening.time_limit.timeout
 
 
-def _limit(opening: Opening, statement: Admission) -> Admission:
+def _limit(opening: Opening, statement: Admission, blocking: bool) -> Admission:
     for limit in opening.task.limits:
         if limit.statement is statement:
             return statement.for_run(opening.limit_names.get(limit.parameter))
     return statement
 
 
-AMBIENT: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
+AMBIENT: Mapping[type[Dependency], Opener] = {
     AmbientDocket: _docket,
     AmbientWorker: _worker,
     AmbientExecution: _execution,
@@ -133,7 +137,7 @@ AMBIENT: Mapping[type[Dependency], Callable[[Opening, Any], Any]] = {
 }
 
 
-def opener_of(statement: Dependency) -> Callable[[Opening, Any], Any] | None:
+def opener_of(statement: Dependency) -> Opener | None:
     """The function for this kind of statement, or for the nearest kind that it is derived from."""
     for kind in type(statement).__mro__:
         opener = AMBIENT.get(kind)

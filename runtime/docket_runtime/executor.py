@@ -52,7 +52,12 @@ class Executor:
             return self._struck(claimed, whole)
         task = self._worker.registry.get(claimed.function) or self._worker.fallback
         if task is None:
-            _LOG.error("no task named %r is registered here; %s is set aside", claimed.function, claimed.key)
+            _LOG.error(
+                "no task named %r is registered here; %s goes to a worker that knows it, or is set aside until one "
+                "appears",
+                claimed.function,
+                claimed.key,
+            )
             return outcomes.unknown(claimed.function)
         try:
             args, kwargs = self._worker.docket.core.door.load_arguments(
@@ -191,7 +196,8 @@ class Executor:
         try:
             value = await self._call(flight, opening, kwargs)
         except BaseException as error:
-            if await opening.close(error):
+            # Whoever deals with the errors of bodies has none before it if the body has not run.
+            if await opening.close(error) and not opening.has_failed:
                 return None
             raise
         await opening.close(None)
@@ -279,7 +285,8 @@ class Executor:
             try:
                 opening.task.check_call(*perpetual.arguments)
                 door = self._worker.docket.core.door
-                body = door.dump_arguments(*perpetual.arguments, opening.task.name, opening.task.parameters)
+                names = opening.task.given(len(perpetual.arguments[0]))
+                body = door.dump_arguments(*perpetual.arguments, opening.task.name, names)
                 if self._worker.traced:
                     body = telemetry.sent_by_this_run(body)
                 body = door.sealed_call(execution.function_name, execution.key, body)

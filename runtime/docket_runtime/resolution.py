@@ -2,7 +2,11 @@
 
 Functions are called once for each execution, whatever parameters ask for them. What is asynchronous is opened on the
 loop. For a sync task, what is not (and what nothing asynchronous needs) is opened in the task's own thread, around the
-call: it may block, and a database connection opened there may be used there.
+call: it may block, and a database connection opened there may be used there. Of what these need in turn, all that is
+no such function has been opened on the loop before.
+
+What is opened in the thread is given the blocking skins of docket, execution and progress, and so is the sync task
+itself; what is opened on the loop, for whatever task, those to be awaited.
 """
 
 from __future__ import annotations
@@ -37,7 +41,9 @@ class Opening:
     """What one execution's dependencies are opened with, and what was opened so far."""
 
     __slots__ = (
+        "_beneath",
         "_effective",
+        "_failures",
         "_loop",
         "_stack",
         "_supplied",
@@ -45,6 +51,7 @@ class Opening:
         "_values",
         "execution",
         "expire",
+        "has_failed",
         "limit_names",
         "perpetual",
         "retry",
@@ -64,28 +71,33 @@ class Opening:
         self.perpetual: Perpetual | None = None
         self.time_limit: TimeLimit | None = None
         self.limit_names: Mapping[str, str] = {}
+        self.has_failed = False
+        """Something could not be opened in the thread, so the body has not run."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stack: AsyncExitStack | None = None
         self._thread_stack: ExitStack | None = None
         self._supplied: Mapping[str, Any] | None = None
         self._effective: dict[str, Any] = {}
         self._values: dict[Any, Any] = {}
+        self._beneath: dict[int, Any] = {}
+        """What was opened on the loop for those that are opened in the thread, by the identity of the statement."""
+        self._failures: dict[str, Exception] = {}
 
     # --- on the loop -----------------------------------------------------------------------------------------------
 
     async def open(self) -> dict[str, Any]:
-        """The keyword arguments, opened on the loop; `open_in_thread` adds the rest for a sync task."""
+        """The keyword arguments, opened on the loop; `call_in_thread` adds the rest for a sync task, and tells of what
+        has failed here together with what fails there."""
         kwargs = self.execution.kwargs
-        failures: dict[str, Exception] = {}
         self._loop = asyncio.get_running_loop()
-        given = self.task.parameters[: len(self.execution.args)]
+        given = self.task.given(len(self.execution.args))
         injected = self.task.injected
         around = (*self.worker.around_every_task, *self.task.wrapped)
         for name, statement in around:
             try:
                 await self._open_around(name, statement, given)
             except Exception as error:
-                failures[name] = error
+                self._failures[name] = error
         if injected:
             kwargs = dict(kwargs)
         for name, statement in injected.items():
@@ -99,11 +111,12 @@ class Opening:
                 else:
                     kwargs[name] = await self._parameter(name, statement)
             except Exception as error:
-                failures[name] = error
+                self._failures[name] = error
         if self.worker.around_every_task:
             # By itself the task was checked when it was registered. Only now, when it is known what a failure leads to.
             refuse_a_second_single(self.task.name, (*around, *injected.items()))
-        self._raise(failures)
+        if not self.needs_the_thread:
+            self._raise_failures()
         return kwargs
 
     async def close(self, error: BaseException | None) -> bool:
@@ -137,7 +150,7 @@ class Opening:
         if self._waits_for_the_thread(statement):
             await self._open_beneath(statement)
         else:
-            await self._open(name, statement)
+            await self._open(name, statement, blocking=not self.task.is_async)
 
     def _waits_for_the_thread(self, statement: Dependency) -> bool:
         return (
@@ -154,27 +167,28 @@ class Opening:
         for name, each in statement.statements.items():
             if self._waits_for_the_thread(each):
                 await self._open_beneath(each)
-            elif isinstance(each, FactoryStatement):
-                await self._open(name, each)
             elif isinstance(each, EffectiveArgument):
                 other = self.task.injected.get(each.parameter or name)
                 if other is not None and not self._waits_for_the_thread(other):
                     await self._effective_value(each.parameter or name, each.default)
+            elif not isinstance(each, ArgumentStatement) and id(each) not in self._beneath:
+                self._beneath[id(each)] = await self._open(name, each, blocking=True)
 
     async def _parameter(self, name: str, statement: Dependency) -> Any:
         """The value of one of the task's own parameters, opened once."""
         if name not in self._effective:
-            self._effective[name] = await self._open(name, statement)
+            self._effective[name] = await self._open(name, statement, blocking=not self.task.is_async)
         return self._effective[name]
 
-    async def _open(self, name: str, statement: Dependency) -> Any:
+    async def _open(self, name: str, statement: Dependency, *, blocking: bool) -> Any:
+        """`blocking`: whoever asks for it runs in the thread."""
         if isinstance(statement, FactoryStatement):
             return await self._call(statement)
         if isinstance(statement, ArgumentStatement):
             return await self._argument(name, statement)
         opener = opener_of(statement)
         if opener is not None:
-            return opener(self, statement)
+            return opener(self, statement, blocking)
         return await self._entered(statement)
 
     async def _argument(self, name: str, statement: ArgumentStatement) -> Any:
@@ -212,7 +226,7 @@ class Opening:
     async def _make(self, statement: FactoryStatement, stack: AsyncExitStack) -> Any:
         kwargs = statement.constants
         for name, each in statement.statements.items():
-            kwargs[name] = await self._open(name, each)
+            kwargs[name] = await self._open(name, each, blocking=False)
         made = statement.call(**kwargs)
         if hasattr(made, "__aenter__"):
             return await stack.enter_async_context(made)
@@ -251,8 +265,9 @@ class Opening:
         with ExitStack() as self._thread_stack:
             try:
                 kwargs = self._open_in_thread(kwargs)
+                self._raise_failures()
             except BaseException as error:
-                failure = error
+                failure, self.has_failed = error, True
                 raise
             try:
                 body_begins()
@@ -264,21 +279,21 @@ class Opening:
         return None
 
     def _open_in_thread(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        failures: dict[str, Exception] = {}
         for name, statement in self.worker.around_every_task:
-            if self._waits_for_the_thread(statement):
+            if name not in self._failures and self._waits_for_the_thread(statement):
                 try:
                     self._here(name, statement)
                 except Exception as error:
-                    failures[name] = error
+                    self._failures[name] = error
         for name, statement in self.task.injected.items():
             if name in kwargs or name in self.supplied or not self._waits_for_the_thread(statement):
                 continue
+            if name in self._failures:
+                continue  # what it needs could not be opened
             try:
                 kwargs[name] = self._parameter_here(name, statement)
             except Exception as error:
-                failures[name] = error
-        self._raise(failures)
+                self._failures[name] = error
         return kwargs
 
     def _parameter_here(self, name: str, statement: Dependency) -> Any:
@@ -287,14 +302,11 @@ class Opening:
         return self._effective[name]
 
     def _here(self, name: str, statement: Dependency) -> Any:
-        if isinstance(statement, FactoryStatement):
+        if isinstance(statement, FactoryStatement) and self._waits_for_the_thread(statement):
             return self._call_here(statement)
         if isinstance(statement, ArgumentStatement):
             return self._argument_here(name, statement)
-        opener = opener_of(statement)
-        if opener is None:
-            raise TypeError(f"a {type(statement).__name__} cannot be opened in the thread of a sync task")
-        return opener(self, statement)
+        return self._beneath[id(statement)]
 
     def _argument_here(self, name: str, statement: ArgumentStatement) -> Any:
         wanted = statement.parameter or name
@@ -340,11 +352,11 @@ class Opening:
 
     # --- both ------------------------------------------------------------------------------------------------------
 
-    def _raise(self, failures: Mapping[str, Exception]) -> None:
-        if failures:
-            names = ", ".join(failures)
+    def _raise_failures(self) -> None:
+        if self._failures:
+            names = ", ".join(self._failures)
             raise ExceptionGroup(
-                f"Failed to resolve dependencies for parameter(s): {names}", list(failures.values())
+                f"Failed to resolve dependencies for parameter(s): {names}", list(self._failures.values())
             )
 
 
@@ -359,7 +371,7 @@ def take_intentions(opening: Opening) -> None:
         if isinstance(statement, Retry | Perpetual):
             opener = opener_of(statement)
             assert opener is not None
-            opener(opening, statement)
+            opener(opening, statement, False)
 
 
 def is_plain(task: Task) -> bool:
@@ -377,7 +389,7 @@ def hand_over(opening: Opening) -> dict[str, Any]:
     kwargs = execution.kwargs
     if not task.injected:
         return kwargs
-    given = task.parameters[: len(execution.args)]
+    given = task.given(len(execution.args))
     values = dict(kwargs)
     for name, statement in task.injected.items():
         if name in kwargs or name in given:
@@ -386,5 +398,5 @@ def hand_over(opening: Opening) -> dict[str, Any]:
             continue
         opener = opener_of(statement)
         if opener is not None:
-            values[name] = opener(opening, statement)
+            values[name] = opener(opening, statement, not task.is_async)
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -12,11 +13,13 @@ from typing import Annotated, Any
 import pytest
 
 from docket import (
+    CallArgument,
     CurrentDocket,
     CurrentExecution,
     CurrentWorker,
     Depends,
     Docket,
+    Execution,
     ExecutionCancelled,
     ExecutionState,
     Progress,
@@ -26,9 +29,11 @@ from docket import (
     TaskKey,
     Timeout,
     Worker,
+    clock,
     sync,
 )
 from docket.dependencies import Dependency, current_docket, current_execution, current_worker
+from docket.progress import ExecutionProgress
 from tests.runtime.support import Gate, running, until, work_off
 
 MOMENT = timedelta(milliseconds=100)
@@ -433,6 +438,39 @@ async def test_a_shared_value_is_made_once_however_many_ask_at_once(docket: Dock
     assert [await execution.get_result() for execution in executions] == [1] * 20
 
 
+async def test_a_value_that_is_shared_is_shared_beneath_what_a_thread_opens_too(
+    docket: Docket, opened: Opened
+):
+    pool = opened.asynchronous("pool")
+
+    def repository(pool: str = Shared(pool)) -> str:
+        return pool
+
+    def of_a_thread(one: str = Depends(repository), other: str = Shared(pool)) -> tuple[str, str]:
+        return one, other
+
+    async def of_the_loop(one: str = Depends(repository)) -> str:
+        return one
+
+    executions = [await docket.add(task)() for task in (of_a_thread, of_the_loop, of_a_thread)]
+    await work_off(docket, dependencies=[Depends(repository)])
+    assert [await each.get_result() for each in executions] == [("pool",) * 2, "pool", ("pool",) * 2]
+    assert opened.events == ["open pool", "close pool"]
+
+
+async def test_what_is_shared_is_not_what_an_execution_has_of_its_own(docket: Docket, opened: Opened):
+    pool = opened.asynchronous("pool")
+
+    def both(shared: str = Shared(pool), own: str = Depends(pool)) -> None:
+        opened.events.append("body")
+
+    def task(nothing: None = Depends(both)) -> None: ...
+
+    await docket.add(task)()
+    await work_off(docket)
+    assert opened.events == ["open pool", "open pool", "body", "close pool", "close pool"]
+
+
 async def test_shared_values_are_closed_in_reverse_order_when_the_worker_ends(docket: Docket, opened: Opened):
     @asynccontextmanager
     async def session(pool: str = Shared(opened.asynchronous("pool"))) -> AsyncIterator[str]:
@@ -561,6 +599,70 @@ async def test_a_dependency_of_the_users_own_is_entered_around_each_run(docket: 
     assert events == ["enter k", "leave"]
 
 
+async def test_a_class_of_dependencies_has_its_own_lifecycle_around_each_run(docket: Docket):
+    events: list[str] = []
+
+    class Counted(Dependency):
+        @classmethod
+        @asynccontextmanager
+        async def worker_lifecycle(cls, docket: Docket, worker: Worker) -> AsyncIterator[None]:
+            events.append(f"begin {docket.name} {worker.name}")
+            try:
+                yield
+            finally:
+                events.append("end")
+
+        async def __aenter__(self) -> int:
+            return len(events)
+
+        async def __aexit__(self, *error: object) -> None:
+            events.append("left")
+
+    def beneath(counted: Any = Counted()) -> int:
+        return counted
+
+    async def task(counted: Any = Counted(), same: int = Depends(beneath)) -> int:
+        return counted
+
+    execution = await docket.add(task)()
+    begun = f"begin {docket.name} here"
+    await work_off(docket, name="here")
+    assert await execution.get_result() == 1
+    assert events == [begun, "left", "left", "end"]
+    await work_off(docket, name="here")
+    assert events[4:] == [begun, "end"]
+
+
+async def test_a_lifecycle_that_cannot_begin_ends_the_run(docket: Docket):
+    class Broken(Dependency):
+        @classmethod
+        @asynccontextmanager
+        async def worker_lifecycle(cls, docket: Docket, worker: Worker) -> AsyncIterator[None]:
+            raise ValueError("cannot begin")
+            yield
+
+    async def task(broken: Any = Broken()) -> None: ...
+
+    docket.register(task)
+    with pytest.raises(ValueError, match="cannot begin"):
+        await work_off(docket)
+    assert await docket.workers() == []
+
+
+async def test_what_follows_arguments_without_names_is_injected(docket: Docket):
+    async def task(first: int, *rest: int, key: str = TaskKey()) -> tuple[int, tuple[int, ...], str]:
+        return first, rest, key
+
+    async def opened(first: int, *rest: int, key: str = Depends(lambda: "k")) -> str:
+        return key
+
+    execution = await docket.add(task, key="k")(1, 2, 3)
+    other = await docket.add(opened)(1, 2, 3)
+    await work_off(docket)
+    assert await execution.get_result() == (1, (2, 3), "k")
+    assert await other.get_result() == "k"
+
+
 def test_what_is_no_dependency_is_refused_around_every_task():
     docket = Docket()
     with pytest.raises(
@@ -620,6 +722,123 @@ async def test_what_a_sync_task_and_its_dependencies_are_given_needs_no_await(do
     assert other is not None and await other.get_result() == "k"
 
 
+async def test_what_is_opened_on_the_loop_is_given_what_is_to_be_awaited_for_a_sync_task_too(docket: Docket):
+    async def on_the_loop(
+        docket: Docket = CurrentDocket(),
+        execution: Execution = CurrentExecution(),
+        progress: ExecutionProgress = Progress(),
+    ) -> str:
+        await progress.increment(3)
+        await execution.sync()
+        return (await docket.add(noted)(execution.state)).key
+
+    async def noted(state: str) -> str:
+        return state
+
+    @asynccontextmanager
+    async def client(docket: Docket = CurrentDocket()) -> AsyncIterator[type]:
+        yield type(docket)
+
+    def in_the_thread(
+        key: str = Depends(on_the_loop), docket: sync.Docket = CurrentDocket()
+    ) -> tuple[str, type]:
+        return key, type(docket)
+
+    def task(
+        docket: sync.Docket = CurrentDocket(),
+        given: tuple[str, type] = Depends(in_the_thread),
+        key: str = Depends(on_the_loop),
+        shared: type = Shared(client),
+    ) -> tuple[type, tuple[str, type], str, type]:
+        return type(docket), given, key, shared
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    own, (key, of_the_dependency), same, shared = await execution.get_result()
+    assert own is of_the_dependency is sync.Docket and shared is Docket
+    assert key == same, "called once for each execution"
+    other = await docket.get_execution(key)
+    assert other is not None and await other.get_result() == "running"
+
+
+async def test_whatever_can_stand_in_a_task_can_stand_beneath_what_a_thread_opens(docket: Docket):
+    """What is no function is opened on the loop, before the thread needs it, and once for each execution."""
+    events: list[str] = []
+
+    class Span(Dependency):
+        async def __aenter__(self) -> str:
+            events.append("enter")
+            return "span"
+
+        async def __aexit__(self, *error: object) -> None:
+            events.append("leave")
+
+    def limited(span: Any = Span(), timeout: Timeout = Timeout(MOMENT)) -> tuple[str, Timeout]:
+        return span, timeout
+
+    def task(
+        one: tuple[str, Timeout] = Depends(limited), other: tuple[str, Timeout] = Depends(limited)
+    ) -> str:
+        span, timeout = one
+        assert other is one and timeout.remaining() <= MOMENT
+        events.append("body")
+        return span
+
+    def too_long(given: tuple[str, Timeout] = Depends(limited)) -> None:
+        until = clock.monotonic() + 5
+        while clock.monotonic() < until:
+            time.sleep(0.005)
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    assert await execution.get_result() == "span"
+    assert events == ["enter", "body", "leave"]
+    late = await docket.add(too_long)()
+    await work_off(docket)
+    with pytest.raises(TimeoutError):
+        await late.get_result()
+    assert events[3:] == ["enter", "leave"]
+
+
+async def test_all_dependencies_that_fail_are_told_for_a_sync_task_too(docket: Docket):
+    async def of_the_loop() -> None:
+        raise ValueError("on the loop")
+
+    def of_the_thread() -> None:
+        raise KeyError("in the thread")
+
+    def task(
+        x: None = Depends(of_the_loop), y: None = Depends(of_the_thread), z: int = Depends(lambda: 1)
+    ) -> None:
+        raise AssertionError("it must not begin")
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    with pytest.raises(ExceptionGroup, match=r"parameter\(s\): x, y") as failure:
+        await execution.get_result()
+    assert [type(each) for each in failure.value.exceptions] == [ValueError, KeyError]
+
+
+async def test_nobody_deals_with_the_error_of_a_body_that_could_not_begin_in_its_thread(docket: Docket):
+    @asynccontextmanager
+    async def swallows() -> AsyncIterator[None]:
+        try:
+            yield
+        except Exception:
+            pass
+
+    def fails() -> None:
+        raise ValueError("there is none")
+
+    def task(quiet: None = Depends(swallows), value: None = Depends(fails)) -> None:
+        raise AssertionError("it must not begin")
+
+    execution = await docket.add(task)()
+    await work_off(docket)
+    with pytest.raises(ExceptionGroup, match="value"):
+        await execution.get_result()
+
+
 async def test_an_argument_that_was_not_passed_is_told_or_nothing(docket: Docket):
     def strict(customer: str = TaskArgument()) -> str:
         return customer
@@ -642,6 +861,23 @@ async def test_an_argument_that_was_not_passed_is_told_or_nothing(docket: Docket
         await without.get_result()
     assert repr(failure.value.exceptions[0]) == "KeyError('customer')"
     assert await politely.get_result() is None
+
+
+async def test_an_argument_that_the_task_does_not_have_may_have_a_default(docket: Docket):
+    def tenant(name: str = CallArgument("tenant", default="nobody's")) -> str:
+        return name
+
+    async def task(
+        number: int,
+        tenant_of_it: str = Depends(tenant),
+        same: int = TaskArgument("number"),
+        none: object = TaskArgument("there_is_none", optional=True),
+    ) -> tuple[str, int, object]:
+        return tenant_of_it, same, none
+
+    execution = await docket.add(task)(7)
+    await work_off(docket)
+    assert await execution.get_result() == ("nobody's", 7, None)
 
 
 # --- what could never work ------------------------------------------------------------------------------------------
@@ -686,6 +922,11 @@ def test_what_is_refused_when_it_is_registered_names_the_parameters():
 
     with pytest.raises(ValueError, match="'there_is_none'"):
         docket.register(misses)
+
+    async def asks_itself(value: int = TaskArgument("there_is_none")) -> None: ...
+
+    with pytest.raises(ValueError, match="'value' of asks_itself asks for the argument 'there_is_none'"):
+        docket.register(asks_itself)
 
     def of_one_execution(customer: str = TaskArgument()) -> None: ...
 

@@ -10,7 +10,9 @@ class Dependency:
 
     A subclass of the user's own is an asynchronous context manager: it is entered around each execution, and the
     parameter receives what `__aenter__` returns. `docket`, `worker` and `execution` are context variables: what is
-    current there. `single`: at most one of this class (or a subclass) per task.
+    current there. `single`: at most one of this class (or a subclass) per task. If it has a class method
+    `worker_lifecycle(docket, worker)`, the asynchronous context manager that this returns is entered around each run of
+    a worker whose tasks (those registered by then) state the class.
     """
 
     single: bool = False

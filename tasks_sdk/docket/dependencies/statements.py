@@ -8,6 +8,7 @@ from typing import Any
 
 from docket.dependencies.base import Dependency
 from docket.dependencies.functional import (
+    NOTHING,
     ArgumentStatement,
     EffectiveArgument,
     FactoryStatement,
@@ -29,10 +30,10 @@ def check(
     """ValueError, TypeError or CycleError, naming the parameters, for what could never work."""
     refuse_a_second_single(name, (*injected.items(), *wrapped))
     for parameter, statement in injected.items():
-        if isinstance(statement, SuppliedArgument):
+        if isinstance(statement, SuppliedArgument) and (statement.parameter or parameter) == parameter:
             raise ValueError(
-                f"the parameter {parameter!r} of {name} is a TaskArgument: that belongs into the dependencies of a "
-                "task, the task itself has its arguments already"
+                f"the parameter {parameter!r} of {name} is a TaskArgument of its own name: the task has its arguments "
+                "already; name another one, or put it into a dependency of the task"
             )
         _check_tree(name, parameter, statement, signature, ())
     _refuse_cycles(name, injected)
@@ -93,10 +94,10 @@ def _check_tree(
     if isinstance(statement, ArgumentStatement):
         wanted = statement.parameter or parameter
         takes_any = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
-        if above and not (statement.optional or takes_any or wanted in signature.parameters):
-            raise ValueError(
-                f"a dependency of {task} asks for its argument {wanted!r}, which it does not have"
-            )
+        has_default = isinstance(statement, EffectiveArgument) and statement.default is not NOTHING
+        if not (statement.optional or has_default or takes_any or wanted in signature.parameters):
+            who = f"a dependency of {task}" if above else f"the parameter {parameter!r} of {task}"
+            raise ValueError(f"{who} asks for the argument {wanted!r}, which {task} does not have")
         return
     if isinstance(statement, Admission) and above:
         raise ValueError(
