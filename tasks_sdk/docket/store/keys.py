@@ -234,11 +234,13 @@ class Keys:
         return f"{self.prefix}:unasked"
 
     def rates(self, limit: str) -> str:
-        """zset · the starts in the window of a rate limit: delivery by its moment; expires with the window."""
+        """zset · the starts in the window of a rate limit: delivery by its moment, and notes (`1200:WINDOW`, below
+        zero) of how many are counted; expires with the window."""
         return f"{self.prefix}:rates:{limit}"
 
     def cooldowns(self, name: str) -> str:
-        """string · the generation whose run has opened this cooldown; expires when it is over."""
+        """string · the generation whose run has opened this cooldown, or `12?KEY` if it is let in and has not begun;
+        expires when it is over."""
         return f"{self.prefix}:cooldowns:{name}"
 
     def debounces(self, name: str) -> str:

@@ -34,30 +34,61 @@ local function somebody_is_before(line, place)
   return head[2] and tonumber(head[2]) < place
 end
 
+-- A run leaves its generation at a cooldown, or at the leading edge of a debounce, when it begins. Admitted from a line it has
+-- not begun: "12?KEY" keeps others away, and nothing at all if that call has been cancelled or replaced in the meantime.
+local function mark_of(limit)
+  return (limit[1] == "w" and cooldowns or debounces) .. limit[2]
+end
+
+local function leave_mark(limit, key, generation, begun)
+  redis.call("SET", mark_of(limit), begun and generation or generation .. "?" .. key, "PX", math.ceil(limit[3] / 1000))
+end
+
+local function finds_mark(limit, generation)
+  local mark = redis.call("GET", mark_of(limit))
+  if not mark or mark == generation then
+    return false
+  end
+  local admitted, key = string.match(mark, "^(%d+)%?(.*)$")
+  if not admitted then
+    return true
+  end
+  local r = redis.call("HMGET", runs .. key, "generation", "state")
+  return r[1] == admitted and r[2] ~= "cancelled"
+end
+
+-- The span is counted from when the run really begins. A retry that comes from a line finds another mark there, or none.
+local function begin_span(limit, key, generation)
+  if (limit[1] == "w" or limit[4] == "leading") and redis.call("GET", mark_of(limit)) == generation .. "?" .. key then
+    leave_mark(limit, key, generation, true)
+  end
+end
+
 -- → whether it may pass, else the moment when it may, if that is known
 local function debounce(key, limit, generation)
   local value = debounces .. limit[2]
-  local pending = redis.call("GET", value)
   if limit[4] == "leading" then
-    if pending and pending ~= generation then
+    if finds_mark(limit, generation) then
       redis.call("PEXPIRE", value, math.ceil(limit[3] / 1000))
       return false
     end
     return true
   end
+  local pending = redis.call("GET", value)
   local last, due, last_key
   if pending then
     last, due, last_key = string.match(pending, "^(%d+):(%d+):(.*)$")
   end
   if last == generation then
     return tonumber(due) <= now_us, tonumber(due)
-  elseif last and tonumber(last) > tonumber(generation) then
-    return false  -- a later call is waiting already
-  elseif last then
-    local r = redis.call("HMGET", runs .. last_key, "generation", "state")
-    if r[1] == last and (r[2] == "scheduled" or r[2] == "queued") then
-      cancel_execution(last_key, "debounced: a later call has taken its place")
+  end
+  -- One that was cancelled or replaced will not run: nobody is refused because of it.
+  local r = last and redis.call("HMGET", runs .. last_key, "generation", "state")
+  if r and r[1] == last and (r[2] == "scheduled" or r[2] == "queued") then
+    if tonumber(last) > tonumber(generation) then
+      return false  -- a later call is waiting already
     end
+    cancel_execution(last_key, "debounced: a later call has taken its place")
   end
   due = now_us + limit[3]
   redis.call("SET", value, generation .. ":" .. int(due) .. ":" .. key, "PX", math.ceil(limit[3] / 1000) + 86400000)
@@ -65,10 +96,50 @@ local function debounce(key, limit, generation)
 end
 
 -- A rate of `n` admits nothing until the n-th newest start has left its window. Limits of one name share a log of starts,
--- whatever their windows, so none may throw away by its own window what another still counts.
+-- whatever their windows, so none may throw away by its own window, or by its own number, what another still counts.
 local function oldest_that_counts(limit)
   local rank = int(limit[3] - 1)
-  return tonumber(redis.call("ZREVRANGE", rates .. limit[2], rank, rank, "WITHSCORES")[2])
+  local begun = tonumber(redis.call("ZREVRANGE", rates .. limit[2], rank, rank, "WITHSCORES")[2])
+  return begun and begun >= 0 and begun
+end
+
+-- So many of the newest starts are kept whoever counts them. A limit that counts more leaves a note in the log, "1200:WINDOW":
+-- before all starts, for its score is below zero, the moment until which it holds. It holds for a day longer than the window
+-- in which the limit was last asked; what is no limit any more does not make a long log for ever.
+local starts_kept = 1000
+
+local function note_of(limit)
+  return int(-(now_us + limit[4] + 86400e6)), int(limit[3]) .. ":" .. int(limit[4])
+end
+
+local function let_last(log, lasts)
+  if redis.call("PTTL", log) < lasts then
+    redis.call("PEXPIRE", log, lasts)
+  end
+end
+
+-- Whoever is refused counts what is in the log as much as whoever begins does.
+local function keep_what_refused(limit)
+  local log = rates .. limit[2]
+  if limit[3] > starts_kept then
+    redis.call("ZADD", log, note_of(limit))
+  end
+  let_last(log, math.ceil(limit[4] / 1000) + 1000)
+end
+
+-- Those that have not begun are kept besides: one that never does gives its place back to the start that it came before.
+local function forget_starts(log, kept)
+  local notes, held = redis.call("ZRANGEBYSCORE", log, "-inf", "(0", "WITHSCORES"), 0
+  for i = 1, #notes, 2 do
+    if -tonumber(notes[i + 1]) > now_us then
+      held = held + 1
+      kept = math.max(kept, tonumber(string.match(notes[i], "^%d+")))
+    else
+      redis.call("ZREM", log, notes[i])
+    end
+  end
+  kept = kept + redis.call("ZCOUNT", log, int(not_begun), "+inf")
+  redis.call("ZREMRANGEBYRANK", log, held, int(-1 - kept))
 end
 
 -- The first limit that refuses it (nil: none), and the moment when that one will not any more, if it is known. `own`: the
@@ -86,13 +157,13 @@ local function refusal(key, item, own)
     elseif kind == "r" then
       local oldest = oldest_that_counts(limit)
       if oldest and oldest > now_us - limit[4] then
+        keep_what_refused(limit)
         return i
       end
     elseif item.passed ~= item.generation then
       local free, due = true, nil
       if kind == "w" then
-        local last = redis.call("GET", cooldowns .. name)
-        free = not last or last == item.generation
+        free = not finds_mark(limit, item.generation)
       else
         free, due = debounce(key, limit, item.generation)
       end
@@ -103,18 +174,19 @@ local function refusal(key, item, own)
   end
 end
 
--- The start counts in the window from when it really happens. Only so many of the newest can matter to a limit; a few more
--- are kept for others of the same name.
-local starts_kept = 1000
-
+-- The start counts in the window from when it really happens. What no limit can count is thrown away a hundred at a time.
 local function count_start(limit, entry, begun)
   local log = rates .. limit[2]
-  redis.call("ZADD", log, begun and now_text or not_begun, entry)
-  redis.call("ZREMRANGEBYRANK", log, 0, int(-1 - math.max(starts_kept, limit[3])))
-  local lasts = math.ceil(limit[4] / 1000) + (begun and 1000 or 86400000)
-  if redis.call("PTTL", log) < lasts then
-    redis.call("PEXPIRE", log, lasts)
+  local kept = math.max(starts_kept, limit[3])
+  if kept > starts_kept then
+    redis.call("ZADD", log, begun and now_text or not_begun, entry, note_of(limit))
+  else
+    redis.call("ZADD", log, begun and now_text or not_begun, entry)
   end
+  if redis.call("ZCARD", log) > kept + 100 then
+    forget_starts(log, kept)
+  end
+  let_last(log, math.ceil(limit[4] / 1000) + (begun and 1000 or 86400000))
 end
 
 local function grant(key, item, entry, begun)
@@ -135,8 +207,10 @@ local function grant(key, item, entry, begun)
         if kind == "b" and limit[4] ~= "leading" then
           redis.call("DEL", debounces .. name)
         else
-          redis.call("SET", (kind == "w" and cooldowns or debounces) .. name, item.generation, "PX", math.ceil(limit[3] / 1000))
+          leave_mark(limit, key, item.generation, begun)
         end
+      elseif begun then
+        begin_span(limit, key, item.generation)
       end
     end
   end
@@ -146,11 +220,12 @@ local function grant(key, item, entry, begun)
   end
 end
 
--- A line that waits for time to pass has an alarm: when the oldest start leaves the window.
+-- A line that waits for time to pass has an alarm: when the oldest start leaves the window. Those in it may count in different
+-- windows, and whoever comes last knows nothing of the first: the earliest alarm holds, and whoever is first then sets the next.
 local function set_alarm(limit)
   local begun = oldest_that_counts(limit)
   if begun then
-    redis.call("ZADD", alarms_key, int((begun >= not_begun and now_us or begun) + limit[4]), limit[2])
+    redis.call("ZADD", alarms_key, "LT", int((begun >= not_begun and now_us or begun) + limit[4]), limit[2])
   end
 end
 
@@ -227,6 +302,8 @@ local function admit(key, entry, text, generation, priority)
     for _, limit in ipairs(cjson.decode(text)) do
       if limit[1] == "r" then
         count_start(limit, entry, true)
+      elseif limit[1] ~= "c" then
+        begin_span(limit, key, generation)
       end
     end
     return true

@@ -25,9 +25,16 @@ for _, name in ipairs(redis.call("ZRANGE", alarms_key, 0, -1)) do
   redis.call("ZINCRBY", alarms_key, -by_us, name)
 end
 local literally = string.gsub(prefix, "[%*%?%[%]\\\\]", "\\%0")
+-- A start that has not begun has a moment in the far future, and keeps it; what holds until then is noted below zero.
 for _, window in ipairs(redis.call("KEYS", literally .. ":rates:*")) do
-  for _, start in ipairs(redis.call("ZRANGE", window, 0, -1)) do
-    redis.call("ZINCRBY", window, -by_us, start)
+  local log = redis.call("ZRANGE", window, 0, -1, "WITHSCORES")
+  for i = 1, #log, 2 do
+    local moment = tonumber(log[i + 1])
+    if moment >= 0 and moment <= now_us then
+      redis.call("ZADD", window, earlier(moment), log[i])
+    elseif moment < 0 then
+      redis.call("ZADD", window, int(math.min(-1, moment + by_us)), log[i])
+    end
   end
 end
 for _, kind in ipairs({ ":cooldowns:*", ":debounces:*" }) do
