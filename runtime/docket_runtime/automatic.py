@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from docket.dependencies.perpetual import Perpetual
 from docket.docket import Docket
 from docket.errors import DocketError
-from docket.execution import TaskCall
+from docket.execution import Disposition, Execution, ExecutionState, TaskCall
 from docket.registry import Registry
 
 _LOG = logging.getLogger("docket.worker")
@@ -23,11 +24,13 @@ _AT_ONCE = 200
 
 
 class AutomaticTasks:
-    """Adds those that neither wait nor run; nothing happens for the others."""
+    """Adds those that neither wait nor run; nothing happens for the others. Nor for those that were set aside: what has
+    killed its workers so often begins again when somebody says so."""
 
     def __init__(self, docket: Docket, registry: Registry) -> None:
         self._docket = docket
         self._registry = registry
+        self._dead: set[str] = set()
 
     async def run(self) -> None:
         while True:
@@ -41,7 +44,8 @@ class AutomaticTasks:
         for name in self._registry:
             statement = self._statement_of(name)
             if statement is not None:
-                yield self._docket.call(name, when=statement.first_due(), key=name)()
+                call = self._docket.call(name, when=statement.first_due(), key=name)()
+                yield replace(call, automatic=True)
 
     async def _add(self, calls: Sequence[TaskCall]) -> bool:
         """Whether any of them was refused."""
@@ -55,7 +59,21 @@ class AutomaticTasks:
         refused = [each for each in added if each.schedule_exception is not None]
         for each in refused:
             _LOG.warning("could not add the automatic task %s: %s", each.key, each.schedule_exception)
+        self._tell_of_the_dead(added)
         return bool(refused)
+
+    def _tell_of_the_dead(self, added: Sequence[Execution]) -> None:
+        """Once each."""
+        for each in added:
+            is_there = each.disposition is Disposition.ALREADY_SCHEDULED
+            if not is_there or each.state is not ExecutionState.FAILED:
+                self._dead.discard(each.key)
+            elif each.key not in self._dead:
+                self._dead.add(each.key)
+                _LOG.warning(
+                    "the automatic task %s is a dead letter: it begins again when that is retried or purged",
+                    each.key,
+                )
 
     def _statement_of(self, name: str) -> Perpetual | None:
         task = self._registry.get(name)

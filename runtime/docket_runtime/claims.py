@@ -16,6 +16,8 @@ from docket.message import Claimed
 if TYPE_CHECKING:
     from docket_runtime.desk import Desk
 
+_STOPPED_EARLY = 1000
+"""Of so many it is remembered. Most of them had ended here already, and are not heard of again."""
 TIMEOUT_GRACE = 2.0
 """Seconds that a body in a thread has to end after its time limit."""
 
@@ -92,6 +94,8 @@ class Claims:
         self._free = deque(range(concurrency))
         self._flights: dict[str, Flight] = {}
         self._busy_threads = 0
+        # Cancelled before the claim was heard of here: the two are told over different connections.
+        self._stopped_early: dict[str, None] = {}
         self.emptied = asyncio.Event()
         self.emptied.set()
         self.roused: Callable[[], object] = lambda: None
@@ -142,6 +146,8 @@ class Claims:
     def take(self, claimed: Claimed) -> Flight:
         flight = Flight(claimed, self._free.popleft())
         self._flights[claimed.entry] = flight
+        if self._stopped_early and self._stopped_early.pop(claimed.entry, 0) is None:
+            flight.stopped = True
         if self.emptied.is_set():
             self.emptied.clear()
             self.roused()
@@ -163,9 +169,12 @@ class Claims:
             self.emptied.set()
 
     def stop(self, entry: str) -> bool:
-        """Somebody cancelled this delivery. False if it is not here."""
+        """Somebody cancelled this delivery. False if it is not here, or not yet: then it will not begin."""
         flight = self._flights.get(entry)
         if flight is None:
+            if len(self._stopped_early) == _STOPPED_EARLY:
+                del self._stopped_early[next(iter(self._stopped_early))]
+            self._stopped_early[entry] = None
             return False
         if not flight.stopped:
             flight.stopped = True

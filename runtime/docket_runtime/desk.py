@@ -71,6 +71,7 @@ class Desk:
             worker.family if docket.core.partitions.split else "",
         )
         self._listening = anyio.CancelScope()
+        self._telling = False
 
     def assemble(self) -> None:
         """Fresh parts for each run: a run that has drained leaves quiet ones behind."""
@@ -187,6 +188,20 @@ class Desk:
         self._worker.enlisted()
         self.keeper.keep(self.worker_id)
         return True
+
+    def tell_of_new_tasks(self) -> None:
+        """Those that were registered since it took its place on the roll, if there are any."""
+        if self.roll.is_behind and not self._telling:
+            self._telling = True
+            self._group.start_soon(self._tell_of_new_tasks)
+
+    async def _tell_of_new_tasks(self) -> None:
+        try:
+            await self.roll.tell_the_rest()
+        except (RedisError, DocketError, OSError) as error:
+            _LOG.debug("could not tell of new tasks, and tries again: %s", error)
+        finally:
+            self._telling = False
 
     async def insist(self, do: Callable[[], Awaitable[None]], *, first: bool) -> bool:
         """True as soon as it has been done; False if a drain was asked for meanwhile."""

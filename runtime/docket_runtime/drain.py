@@ -24,6 +24,8 @@ _LOOKING = 0.25
 """Seconds between looks whether only those are left that cannot be ended."""
 _UNWINDING = 1.0
 """Seconds that an interrupted body has for its clean-up."""
+_LEAVING = 2.0
+"""Seconds for the last outcomes, however late the bodies have ended."""
 
 
 class Drain:
@@ -49,6 +51,12 @@ class Drain:
         self._worker.surroundings.board.phase("draining")
         self._worker.be_quiet()
 
+    def ask_as_set(self) -> None:
+        """Within the worker's own drain timeout, unless it was asked for before."""
+        if not self.asked.is_set():
+            timeout = self._worker.settings.drain_timeout
+            self.ask(None if timeout is None else clock.monotonic() + timeout.total_seconds())
+
     @asynccontextmanager
     async def unless_asked(self) -> AsyncGenerator[None]:
         """The block is left early when a drain is asked for."""
@@ -62,11 +70,39 @@ class Drain:
             yield
             group.cancel_scope.cancel()
 
+    @asynccontextmanager
+    async def in_time(self) -> AsyncGenerator[None]:
+        """The block is left when the deadline has passed, though never within `_LEAVING`. No deadline: when it ends."""
+        least = clock.monotonic() + _LEAVING
+        async with anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                passed = False
+                while not passed:
+                    self._sooner.clear()
+                    until = None if self._deadline is None else max(self._deadline, least)
+                    with anyio.move_on_after(
+                        None if until is None else until - clock.monotonic()
+                    ) as patience:
+                        await self._sooner.wait()
+                    passed = patience.cancelled_caught
+                group.cancel_scope.cancel()
+
+            group.start_soon(watch)
+            yield
+            group.cancel_scope.cancel()
+
+    def give_up(self, unsettled: int) -> None:
+        """So many have ended, and nobody will ever know."""
+        self.passed_deadline = True
+        _LOG.warning(
+            "the drain's time is up, and of %d executions that have ended Redis was not told: they run again",
+            unsettled,
+        )
+
     async def run(self) -> None:
         """Nothing is claimed any more; everything held has ended, or was interrupted and handed back."""
-        if not self.asked.is_set():
-            timeout = self._worker.settings.drain_timeout
-            self.ask(None if timeout is None else clock.monotonic() + timeout.total_seconds())
+        self.ask_as_set()
         await self._worker.unblock()
         await self._wait()
         if self._worker.claims:

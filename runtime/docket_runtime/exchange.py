@@ -208,6 +208,11 @@ class Exchange:
         return self._suspect is not None
 
     @property
+    def unsettled(self) -> int:
+        """Outcomes of which nobody knows yet whether Redis has them."""
+        return len(self._settlements)
+
+    @property
     def settled(self) -> bool:
         return not (self._brought or self._settlements or self._deliveries or self._under_way)
 
@@ -444,7 +449,10 @@ class Exchange:
             self._suspects_since = clock.monotonic()  # where one was there may be more
         if verdict == 2:
             self._crew.superseded()
-            _LOG.info("%s has been superseded or cancelled; its outcome (%s) does not count", key, outcome)
+            if outcome != "cancelled":  # which it was to be
+                _LOG.info(
+                    "%s has been superseded or cancelled; its outcome (%s) does not count", key, outcome
+                )
         elif verdict == 0 and certain and outcome != "returned":  # which says that nothing was run
             _LOG.warning(
                 "%s was given to another worker after this one's lease had lapsed; its outcome (%s) is discarded",

@@ -1,4 +1,5 @@
-"""Every quarter of a second the loop shows that it turns; less often while the worker rests."""
+"""Every quarter of a second the loop shows that it turns, and what the worker has learnt is told; less often while it
+rests."""
 
 from __future__ import annotations
 
@@ -55,6 +56,7 @@ class Heartbeat:
                 self._watch.turned()
                 self._abandonment.look()
                 self._heed()
+                worker.tell_of_new_tasks()
                 if now - self._titled_at >= _TITLED_EVERY - INTERVAL / 2:
                     self._titled_at = now
                     self._show()

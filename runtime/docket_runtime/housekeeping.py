@@ -56,9 +56,19 @@ def _has_ended(identity: str) -> bool:
         found = psutil.Process(int(pid))
         return found.status() == psutil.STATUS_ZOMBIE or process(int(pid)) != identity
     except psutil.NoSuchProcess:
-        return True
+        return not _is_hidden(int(pid))
     except (psutil.Error, ValueError):
         return False
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that /proc does not show: it may keep those of other users to itself (hidepid=2,
+    systemd's ProtectProc=invisible). Whether a signal would find one the kernel says in any case."""
+    try:
+        os.kill(pid, 0)
+    except (OSError, OverflowError) as error:
+        return isinstance(error, PermissionError)  # it is another user's
+    return True
 
 
 class Housekeeping:

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import hiredis
 
@@ -37,6 +37,8 @@ _TIMES = 2
 _RUNS = 20
 _PATIENCE = 5.0
 _THREADS_PATIENCE = 1.0
+_ROW = len(get_args(scripts.Row))
+"""Arguments for each call that is to be scheduled; automatic tasks are added as soon as a worker has joined."""
 
 
 def rehearse(docket: DocketSettings, worker: WorkerSettings) -> bool:
@@ -171,6 +173,8 @@ class Prompter:
                 return [0, [], 0, b""]
             case "enlist":
                 return [0, 0]
+            case "schedule":
+                return [[b"scheduled", b"1", b"queued", _now()]] * ((len(arguments) - 2) // _ROW)
             case _:
                 return 0
 
@@ -180,17 +184,19 @@ class Prompter:
         for _ in range(given):
             rows += self._claim()
         self._left -= given
-        now = str(clock.to_us(clock.now())).encode()
-        return [0, now, None, 1, self._left + given, [1] * settled, rows, b""]
+        return [0, _now(), None, 1, self._left + given, [1] * settled, rows, b""]
 
     def _claim(self) -> list[Any]:
         number = str(next(self._numbers))
         core = self._docket.core
         body = core.body_of(core.call(core.prepare(trace, None, number), ("rehearsal",), {}), header())
-        due = str(clock.to_us(clock.now()))
-        fields = (f"d:1-{number}", number, trace.__name__, body, due, "1")
+        fields = (f"d:1-{number}", number, trace.__name__, body, _now(), "1")
         nothing_kept = [None, None, None, b"0", None]
         return [*(each if isinstance(each, bytes) else each.encode() for each in fields), None, nothing_kept]
+
+
+def _now() -> bytes:
+    return str(clock.to_us(clock.now())).encode()
 
 
 def encoded(reply: Any) -> bytes:

@@ -41,6 +41,8 @@ class Roll:
         self.worker_id = ""
         self._family = family
         self._all_limited = all_limited
+        self._told: dict[str, bool] = {}
+        self._told_of = 0
 
     def be_new(self) -> None:
         self.worker_id = (
@@ -54,14 +56,31 @@ class Roll:
 
     async def enlist(self) -> None:
         """This incarnation is on the roll, and work that only lacked its tasks is back in line."""
-        names = list(self._registry)
-        adopted = await self._tell(names[:_TOLD_AT_ONCE], names)
+        self._told = {}
+        await self._tell_all(self._lease_ms)
+
+    @property
+    def is_behind(self) -> bool:
+        """Tasks were registered since it was told which there are."""
+        return self._told_of != self._registry.changes
+
+    async def tell_the_rest(self) -> None:
+        """The same for the tasks that were registered meanwhile. Nothing happens if it is not on the roll."""
+        await self._tell_all(None)
+
+    async def _tell_all(self, lease_ms: int | None) -> None:
+        told_of = self._registry.changes
+        all_names = list(self._registry)
+        new = {name: self._is_limited(name) for name in all_names}
+        names = [name for name in all_names if self._told.get(name) is not new[name]]
+        adopted = await self._tell(names[:_TOLD_AT_ONCE], all_names, lease_ms)
         for start in range(_TOLD_AT_ONCE, len(names), _TOLD_AT_ONCE):
-            adopted += await self._tell(names[start : start + _TOLD_AT_ONCE], ())
+            adopted += await self._tell(names[start : start + _TOLD_AT_ONCE], (), lease_ms)
+        self._told, self._told_of = new, told_of
         if adopted:
             _LOG.info("%d dead letters that lacked a worker for their task are in line again", adopted)
 
-    async def _tell(self, names: list[str], all_names: Sequence[str]) -> int:
+    async def _tell(self, names: list[str], all_names: Sequence[str], lease_ms: int | None) -> int:
         """Of these tasks. Says how many dead letters there were of them."""
         total = 0
         while True:
@@ -69,7 +88,7 @@ class Roll:
                 scripts.enlist(
                     self._keys,
                     self.worker_id,
-                    lease_ms=self._lease_ms,
+                    lease_ms=lease_ms,
                     host=host(),
                     process=process(),
                     concurrency=self._settings.concurrency,

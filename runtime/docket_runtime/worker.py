@@ -32,7 +32,7 @@ from docket.store.ledgers import AnyLedger, Ledgers
 from docket.store.requests import Commands
 from docket.store.scattered import AsyncScattered, BlockingScattered
 from docket.telemetry import metering, tracing
-from docket_runtime import telemetry
+from docket_runtime import lifecycles, telemetry
 from docket_runtime.admission import Gate
 from docket_runtime.automatic import AutomaticTasks
 from docket_runtime.claims import Claims
@@ -85,6 +85,8 @@ class Worker:
     a drain waits before it interrupts what runs (None: as long as it takes). `minimum_check_interval`,
     `scheduling_resolution` and `message_batch` are upper bounds, kept for users of the reference; nothing is polled.
     `partitions`: which of a docket that is split it serves (None: all). ValueError if a number makes no sense.
+
+    Leaving its context ends a run that is still under way: it drains, and returns.
     """
 
     def __init__(
@@ -207,7 +209,13 @@ class Worker:
         traceback: TracebackType | None,
     ) -> None:
         opened, self._opened = self._opened, None
-        if opened is not None:
+        if opened is None:
+            return
+        try:
+            if self._is_running:
+                self.drain.ask_as_set()
+                await self._run_ended.wait()
+        finally:
             await opened.aclose()
 
     def _assemble(self) -> None:
@@ -332,13 +340,23 @@ class Worker:
             raise RuntimeError(f"the worker {self.name!r} is not open: use `async with Worker(...)`")
         if self._is_running:
             raise RuntimeError(f"the worker {self.name!r} is running already")
-        self._is_running = True
         self._assemble()
         for desk in self.desks:
             desk.keep_the_lease()
         release = contain(self._loop)
         tokens = (current_docket.set(self.docket), current_worker.set(self))
+        self._is_running = True
+        self._run_ended = asyncio.Event()
+        ending = AsyncExitStack()
+        ending.callback(self._run_ended.set)
+        ending.callback(current_worker.reset, tokens[1])
+        ending.callback(current_docket.reset, tokens[0])
+        around = await ending.enter_async_context(AsyncExitStack())
+        ending.push_async_callback(self.shared.close)
+        for desk in self.desks:
+            ending.push_async_callback(desk.close)
         try:
+            await lifecycles.begin(self, around)
             if not await self._joined():
                 yield  # told to leave before Redis was ever there: nothing was claimed
                 return
@@ -364,18 +382,16 @@ class Worker:
         finally:
             self._is_running = False
             release()
-            for desk in self.desks:
-                await desk.close()
-            await self.shared.close()
-            current_docket.reset(tokens[0])
-            current_worker.reset(tokens[1])
+            await ending.aclose()
 
     async def _leave(self) -> None:
         await self.drain.run()
-        with anyio.move_on_after(None if self.settings.drain_timeout is None else 2.0):
-            async with anyio.create_task_group() as leaving:
-                for desk in self.desks:
-                    leaving.start_soon(desk.leave)
+        # What has ended and is not settled runs again. So outcomes are given up with the drain, and not before.
+        async with self.drain.in_time(), anyio.create_task_group() as leaving:
+            for desk in self.desks:
+                leaving.start_soon(desk.leave)
+        if unsettled := sum(desk.exchange.unsettled for desk in self.desks):
+            self.drain.give_up(unsettled)
         self.surroundings.board.phase("left")
         if not self.drain.left_in_threads:
             await self._retire()
@@ -404,6 +420,10 @@ class Worker:
     async def _retire(self, desks: Sequence[Desk] | None = None) -> None:
         for desk in self.desks if desks is None else desks:
             await desk.retire()
+
+    def tell_of_new_tasks(self) -> None:
+        for desk in self.desks:
+            desk.tell_of_new_tasks()
 
     def enlisted(self) -> None:
         """One of its places on a roll is new."""

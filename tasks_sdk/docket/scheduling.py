@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ _REPLACED_AT_ONCE = 100
 _CLEARED_AT_ONCE, _PURGED_AT_ONCE = 200, 500
 
 _MOST_BYTES = 4_000_000
+
+_OWN_RANDOM = random.Random()
+"""Numbers that tell a call from the same call sent again. Not of the `random` module: a task may seed that, and what it
+adds next would be taken for what it has added before."""
+os.register_at_fork(after_in_child=_OWN_RANDOM.seed)
 
 _Batch = Sequence[tuple[TaskCall, bytes]]
 
@@ -139,14 +145,14 @@ def _row(
     inside: tuple[str, str] | None,
 ) -> scripts.Row:
     return (
-        "replace" if replace else "add",
+        "replace" if replace else "seed" if call.automatic else "add",
         call.key,
         call.function_name,
         body,
         moment_of(call.when),
         ttl_ms,
         inside[1] if inside is not None and inside[0] == call.key else "",
-        random.getrandbits(31),
+        _OWN_RANDOM.getrandbits(47),
         _limits_of(registry, call),
         lane_of(call.priority),
     )

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from docket import Disposition, Docket, ExecutionCancelled, Retry, TaskKey
+from docket import ConcurrencyLimit, Disposition, Docket, ExecutionCancelled, Retry, TaskKey
 from docket import sync as blocking
 from docket.errors import TaskInterrupted
 from docket.interruption import check_cancelled, shield
@@ -397,6 +397,29 @@ async def test_a_cancellation_before_the_worker_hears_signals_is_not_lost(docket
             await docket.cancel("k")
         await asyncio.wait_for(stopped.wait(), 3)
     await asyncio.sleep(0)
+
+
+async def test_a_cancellation_that_overtakes_its_claim_is_not_lost(docket: Docket):
+    """One script lets the first of a burst in and then has the next one replace it: the signal is there before the
+    reply that brings the claim."""
+    bodies: list[tuple[int, int]] = []
+
+    async def latest(
+        burst: int,
+        number: int,
+        limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=1, on_conflict="replace"),
+    ) -> None:
+        await asyncio.sleep(0.3)
+        bodies.append((burst, number))
+
+    async with running(docket):
+        for burst in range(5):
+            calls = [docket.call(latest)(burst, number) for number in range(5)]
+            executions = await docket.add_many(calls)
+            began = time.monotonic()
+            await executions[-1].get_result(timeout=LIMIT)
+            assert time.monotonic() - began < 0.55, "it waited for a body that was to be stopped"
+    assert bodies == [(burst, 4) for burst in range(5)]
 
 
 async def test_what_was_cancelled_in_line_is_never_begun(docket: Docket):

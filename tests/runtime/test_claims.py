@@ -49,10 +49,27 @@ async def test_emptied_tells_when_nothing_is_held():
 
 def test_stopping_what_is_not_here_says_so():
     claims = Claims(1)
-    assert claims.stop("d:1-0") is False
+    assert claims.stop("d:0-0") is False
     flight = claims.take(claimed("d:1-0"))
+    assert not flight.stopped
     assert claims.stop("d:1-0") is True and flight.stopped
     assert claims.stop("d:1-0") is True
+
+
+def test_what_was_stopped_before_it_was_heard_of_is_stopped():
+    """The claim's reply and the signal come over different connections."""
+    claims = Claims(2)
+    assert claims.stop("d:1-0") is False
+    assert claims.take(claimed("d:1-0")).stopped
+    assert not claims.take(claimed("d:2-0")).stopped
+
+
+def test_only_so_many_of_those_are_remembered():
+    claims = Claims(2)
+    for number in range(1001):
+        claims.stop(f"d:{number}-0")
+    assert not claims.take(claimed("d:0-0")).stopped
+    assert claims.take(claimed("d:1-0")).stopped
 
 
 async def test_a_flight_that_has_not_begun_is_only_marked():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from docket import CurrentExecution, Docket, Execution, Retry, Worker
+from tests.redis_server import RedisServer
 from tests.runtime.support import NO_TIME, Gate, SyncGate, finish, running, until, work_off
 
 LIMIT = timedelta(seconds=5)
@@ -204,3 +205,63 @@ async def test_what_the_reader_is_given_in_the_last_moment_is_not_lost(docket: D
     async with Worker(docket) as worker:
         await finish(worker, 5)
     assert sorted(ran) == list(range(30))
+
+
+async def two_that_end_one_by_one_while_redis_is_silent(
+    docket: Docket, redis: RedisServer, **options: Any
+) -> tuple[list[str], Worker, asyncio.Task[None]]:
+    """The outcome of the first is on its way when that of the second comes; `b` is not to be begun a second time."""
+    gates, ended = {"a": asyncio.Event(), "b": asyncio.Event()}, list[str]()
+
+    async def body(name: str) -> None:
+        await gates[name].wait()
+        ended.append(name)
+
+    for name in gates:
+        await docket.add(body, key=name)(name)
+    worker = Worker(docket, **options)
+    await worker.__aenter__()
+    run = asyncio.create_task(worker.run_forever())
+    await until(lambda: len(worker.claims) == 2)
+    run.cancel()
+    await until(lambda: worker.is_quiet)
+    await asyncio.sleep(0.05)
+    redis.pause()
+    for gate in gates.values():
+        gate.set()
+        await asyncio.sleep(0.05)
+    await until(lambda: not worker.claims)
+    return ended, worker, run
+
+
+async def test_as_long_as_a_drain_has_time_what_has_ended_is_settled(own_redis: RedisServer):
+    async with Docket("drain", own_redis.url) as docket:
+        ended, worker, run = await two_that_end_one_by_one_while_redis_is_silent(
+            docket, own_redis, drain_timeout=timedelta(seconds=30)
+        )
+        await asyncio.sleep(2.5)
+        assert not run.done()
+        own_redis.resume()
+        await asyncio.gather(run, return_exceptions=True)
+        await worker.__aexit__(None, None, None)
+        await work_off(docket)
+    assert ended == ["a", "b"]
+
+
+async def test_outcomes_are_given_up_when_the_deadline_comes_nearer(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+):
+    """Whoever asks a second time does not wait for a Redis that is away, beyond the two seconds there always are."""
+    async with Docket("drain", own_redis.url) as docket:
+        _, worker, run = await two_that_end_one_by_one_while_redis_is_silent(
+            docket, own_redis, drain_timeout=timedelta(seconds=30)
+        )
+        began = time.monotonic()
+        own_redis.kill()
+        worker.drain.ask(began + 0.1)
+        await asyncio.wait_for(asyncio.gather(run, return_exceptions=True), 5)
+        assert time.monotonic() - began > 1.5
+        assert worker.drain.passed_deadline
+        assert "executions that have ended Redis was not told" in caplog.text
+        own_redis.start()
+        await worker.__aexit__(None, None, None)

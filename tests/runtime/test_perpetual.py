@@ -25,6 +25,8 @@ from docket import (
     testing,
 )
 from docket.execution import Execution
+from docket.store import scripts
+from docket_runtime.automatic import AutomaticTasks
 from tests.runtime.support import NO_TIME, Gate, now, running, until, work_off
 
 HOUR = timedelta(hours=1)
@@ -148,6 +150,65 @@ async def test_many_workers_seed_an_automatic_task_once(docket: Docket):
                 await asyncio.sleep(0.005)
     assert len(runs) == 1 and (await next_run(docket)).key == "seeded"
     await docket.cancel("seeded")
+
+
+async def test_a_dead_letter_of_an_automatic_task_stays_until_somebody_decides(
+    docket: Docket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Or its workers would be killed by it for ever, and the cause would be gone each time."""
+    looks, runs = 0, 0
+
+    async def seeded(perpetual: Perpetual = Perpetual(every=HOUR, automatic=True)) -> None:
+        nonlocal runs
+        runs += 1
+
+    class Watched(AutomaticTasks):
+        async def _add(self, calls: Any) -> bool:
+            nonlocal looks
+            refused = await super()._add(calls)
+            looks += 1
+            return refused
+
+    monkeypatch.setattr("docket_runtime.automatic._AGAIN", 0.01)
+    monkeypatch.setattr("docket_runtime.worker.AutomaticTasks", Watched)
+    docket.register(seeded)
+    await docket.add(seeded, key="seeded")()
+    await killed_while_running_everything(docket)
+    async with running(docket):
+        await until(lambda: looks >= 3)
+    (dead,) = await docket.dead_letters()
+    assert dead.key == "seeded" and "killed by signal 9" in (dead.error or "")
+    assert caplog.text.count("the automatic task seeded is a dead letter") == 1
+    assert runs == 0
+    await docket.purge_dead()
+    async with running(docket):
+        await until(lambda: runs == 1)
+    await docket.cancel("seeded")
+
+
+async def test_whoever_adds_an_automatic_task_by_hand_decides(docket: Docket):
+    async def seeded(perpetual: Perpetual = Perpetual(every=HOUR, automatic=True)) -> None: ...
+
+    await docket.add(seeded, key="seeded")()
+    await killed_while_running_everything(docket)
+    await docket.add(seeded, key="seeded")()
+    assert await docket.dead_letters() == []
+    await docket.cancel("seeded")
+
+
+async def killed_while_running_everything(docket: Docket) -> None:
+    """A worker that claims all there is, and dies of it; once is too often."""
+    for call in (
+        scripts.enlist(
+            docket.keys, "w/1", lease_ms=60_000, host="h", process="p", concurrency=1, tasks=("seeded",)
+        ),
+        scripts.exchange(
+            docket.keys, "w/1", free=9, lanes="d", promote_most=0, census=False, settlements=(), deliveries=()
+        ),
+        scripts.hand_over(docket.keys, "w/1", "killed by signal 9", max_crashes=1, begun=None),
+    ):
+        await docket.store.ask(call)
+    assert len(await docket.dead_letters()) == 1
 
 
 async def test_waiters_of_a_perpetual_task_wait_for_its_end(docket: Docket):

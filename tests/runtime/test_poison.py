@@ -9,12 +9,24 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import Annotated, Any
 
 import cloudpickle
 import pytest
 
-from docket import DeadLetter, Depends, Docket, ExecutionCancelled, Retry, TaskFailed, Worker
+from docket import (
+    Agenda,
+    ConcurrencyLimit,
+    DeadLetter,
+    Depends,
+    Docket,
+    ExecutionCancelled,
+    RateLimit,
+    Retry,
+    TaskFailed,
+    Worker,
+)
 from docket.annotations import Logged
 from tests.runtime.support import NO_TIME, SHORT, Gate, finish, running, soon, until, work_off
 
@@ -499,6 +511,94 @@ async def test_an_unknown_task_goes_to_the_worker_beside_that_knows_it(
             for number, execution in enumerate(executions):
                 assert await execution.get_result(timeout=LIMIT) == 2 * number
     assert await docket.dead_letters() == []
+
+
+async def test_a_worker_that_knows_a_task_is_not_starved_of_it_by_idle_ones_that_do_not(
+    docket: Docket, docket_name: str, redis_url: str
+):
+    """As in a rolling deploy. What one that does not know it took back out of the line in the same breath, and put off
+    until one and the same moment, the other one never saw."""
+    count, ended = 60, asyncio.Event()
+    states: list[str] = []
+
+    async def last_of_many(number: int) -> None:
+        if number == count - 1:
+            ended.set()
+
+    async with Docket(docket_name, redis_url) as other:
+        other.register(last_of_many)
+        async with running(docket), running(docket, name="as old"), running(other, concurrency=1):
+            executions = await docket.add_many([docket.call("last_of_many")(n) for n in range(count)])
+
+            async def listen() -> None:
+                async for event in executions[-1].subscribe():
+                    if event["type"] == "state":
+                        states.append(event["state"])
+
+            listening = asyncio.create_task(listen())
+            for execution in executions:
+                await execution.get_result(timeout=LIMIT)
+            await listening
+    assert ended.is_set()
+    pairs = set(pairwise(states))
+    assert ("queued", "queued") not in pairs or ("scheduled", "queued") in pairs, states
+
+
+async def test_what_is_for_another_worker_holds_no_permit_meanwhile(
+    docket: Docket, docket_name: str, redis_url: str
+):
+    """It was let in for a worker that does not know it, and is cancelled before the one that does is free."""
+    ran: list[str] = []
+
+    async def limited(
+        name: str,
+        at_once: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=1),
+        often: RateLimit = RateLimit(1, per=timedelta(milliseconds=300)),
+    ) -> None:
+        ran.append(name)
+
+    async with Docket(docket_name, redis_url) as other:
+        gate = Gate()
+        other.register(gate, names=["gate"])
+        other.register(limited)
+        async with running(other, concurrency=1):
+            await other.add("gate")("busy")
+            await gate.has_begun()
+            async with running(docket):
+                async with docket.redis() as redis:
+                    await other.add(limited, key="one")("one")
+                    for _ in range(2):
+                        # It knows its limits only now: from here on it comes with them, and is admitted in Redis.
+                        async with asyncio.timeout(5):
+                            while await redis.hget(docket.keys.runs("one"), "state") != b"scheduled":
+                                await asyncio.sleep(0.005)
+                    assert await redis.scard(docket.keys.concurrency("limited")) == 0
+                await docket.cancel("one")
+                gate.open.set()
+                execution = await other.add(limited)("two")
+                await execution.get_result(timeout=LIMIT)
+    assert ran == ["two"]
+
+
+async def test_what_a_running_worker_learns_is_told(docket: Docket, docket_name: str, redis_url: str):
+    """To those who ask for its tasks, to those who add by name, and to what was set aside for want of it."""
+
+    async def learnt(number: int) -> int:
+        return 2 * number
+
+    async with Docket(docket_name, redis_url) as other, running(docket):
+        execution = await other.add("learnt")(20)
+        with pytest.raises(DeadLetter):
+            await execution.get_result(timeout=LIMIT)
+        docket.register(learnt)
+        async with asyncio.timeout(5):
+            while not await other.task_workers("learnt"):
+                await asyncio.sleep(0.05)
+        assert await execution.get_result(timeout=LIMIT) == 40
+        agenda = Agenda()
+        agenda.add("learnt")(21)
+        (scattered,) = await agenda.scatter(other, over=timedelta(milliseconds=1))
+        assert await scattered.get_result(timeout=LIMIT) == 42
 
 
 async def test_a_fallback_task_is_given_what_nobody_knows(docket: Docket):

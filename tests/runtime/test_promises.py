@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any
@@ -302,3 +303,24 @@ def test_outside_of_a_task_nothing_is_cancelled_and_a_shield_does_nothing():
     front_door.check_cancelled()
     with shield():
         front_door.check_cancelled()
+
+
+# --- adding ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_task_that_seeds_the_random_module_adds_like_any_other(docket: Docket):
+    """What tells a call from the same call sent again must not be a number that comes again."""
+    ran: list[str] = []
+
+    async def note(what: str) -> None:
+        ran.append(what)
+
+    for what in ("first", "second", "third"):
+        random.seed(42)
+        await docket.add(note, key="the same")(what)
+        await work_off(docket)
+    for what in ("old", "new"):
+        random.seed(42)
+        await docket.replace(note, soon(), "replaced")(what)
+    await work_off(docket)
+    assert ran == ["first", "second", "third", "new"]

@@ -7,10 +7,13 @@ import gc
 import logging
 import os
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from docket.dependencies.perpetual import Perpetual
+from docket.docket import Docket
 from docket.settings import DocketSettings
 from docket_runtime import rehearsal
 from docket_runtime.rehearsal import encoded, rehearse
@@ -25,7 +28,18 @@ async def never() -> None:
     ran.append("never")
 
 
+async def by_itself(perpetual: Perpetual = Perpetual(automatic=True)) -> None:
+    ran.append("by itself")
+
+
+async def by_itself_later(
+    perpetual: Perpetual = Perpetual(every=timedelta(hours=1), automatic=True),
+) -> None:
+    ran.append("by itself, later")
+
+
 tasks = [never]
+automatic_tasks = [by_itself, by_itself_later]
 
 
 def descriptors() -> set[str]:
@@ -64,6 +78,25 @@ def test_a_worker_joins_runs_something_and_leaves_twice(
     assert all("never" in registered for _, registered in lives)
     assert (threading.enumerate(), descriptors()) == before
     assert ran == [] and [record for record in caplog.records if record.name.startswith("docket")] == []
+
+
+def test_automatic_tasks_are_added_like_everything_else_that_a_worker_does(
+    lives: list[tuple[int, list[str]]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    added: list[list[Any]] = []
+    add_many = Docket.add_many
+
+    async def watched(self: Docket, calls: Any, **more: Any) -> Any:
+        added.append(await add_many(self, calls, **more))
+        return added[-1]
+
+    monkeypatch.setattr(Docket, "add_many", watched)
+    assert rehearse(NOWHERE, WorkerSettings(tasks=(f"{__name__}:automatic_tasks",)))
+    assert [runs for runs, _ in lives] == [20, 20]
+    assert [[each.key for each in some] for some in added] == [["by_itself", "by_itself_later"]] * 2
+    assert all(each.schedule_exception is None for some in added for each in some)
+    assert ran == [] and "rehearsal failed" not in caplog.text
 
 
 def test_for_a_docket_that_is_split_one_partition_is_rehearsed() -> None:

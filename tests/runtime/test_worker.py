@@ -162,6 +162,37 @@ async def test_a_cancelled_run_drains_and_then_raises_the_cancellation(docket: D
     await docket.clear()
 
 
+async def test_leaving_the_context_ends_a_run_that_is_under_way(docket: Docket):
+    gate = Gate()
+    docket.register(gate, names=["gate"])
+    async with Worker(docket) as worker:
+        run = asyncio.create_task(worker.run_forever())
+        execution = await docket.add("gate")("x")
+        await gate.has_begun()
+        asyncio.get_running_loop().call_later(0.1, gate.open.set)
+    assert run.done() and run.exception() is None
+    assert await execution.get_result(timeout=LIMIT) == "x"
+    late = await docket.add("trace")("nobody claims it")
+    await asyncio.sleep(0.1)
+    await late.sync()
+    assert late.state == "queued"
+    assert await docket.workers() == []
+    await docket.clear()
+
+
+async def test_leaving_the_context_waits_no_longer_than_a_drain(docket: Docket):
+    gate = Gate()
+    docket.register(gate, names=["gate"])
+    async with Worker(docket, drain_timeout=NO_TIME) as worker:
+        run = asyncio.create_task(worker.run_forever())
+        execution = await docket.add("gate")("x")
+        await gate.has_begun()
+    assert run.done() and run.exception() is None
+    await execution.sync()
+    assert execution.state == "queued", "it was handed back"
+    await docket.clear()
+
+
 async def test_wait_for_around_a_run_raises_its_timeout(docket: Docket):
     async with Worker(docket) as worker:
         with pytest.raises(TimeoutError):

@@ -246,10 +246,10 @@ def schedule(
     rows: Iterable[Row],
     judged_by: bytes = b"",
 ) -> Call:
-    """`judged_by`: the version of the strikes that let these calls pass (empty: there are none). Each row: verb (`add`
-    or `replace`), key, name, body, when_us (None: now), ttl_ms, entry it is asked from, a number that tells this
-    request from others (sent twice because a reply was lost, it takes place once), its limits as far as the caller
-    knows them, and its lane if that is not the main one.
+    """`judged_by`: the version of the strikes that let these calls pass (empty: there are none). Each row: verb (`add`,
+    `replace`, or `seed`, which leaves a dead letter of that key where it is), key, name, body, when_us (None: now),
+    ttl_ms, entry it is asked from, a number that tells this request from others (sent twice because a reply was lost,
+    it takes place once), its limits as far as the caller knows them, and its lane if that is not the main one.
 
     Replies a row each: `scheduled` or `already`, generation, state, when_us. Or `stale` alone: the rules are
     others now, and nothing was done.
@@ -342,7 +342,7 @@ def enlist(
     keys: Keys,
     worker_id: str,
     *,
-    lease_ms: int,
+    lease_ms: int | None,
     host: str,
     process: str,
     concurrency: int,
@@ -352,10 +352,11 @@ def enlist(
 ) -> Call:
     """`tasks`: those that are told of in this call, `limited` those of them that state a limit. `all_tasks`: what
     several calls tell together, with the first of them, and nothing with the others; None: this one tells all.
+    `lease_ms` None: it is on the roll already, and has learnt these tasks since.
 
     Replies how many dead letters went back in line because this worker knows their task, and whether there are more.
     """
-    arguments = [keys.prefix, worker_id, lease_ms, host, process, concurrency]
+    arguments = [keys.prefix, worker_id, "" if lease_ms is None else lease_ms, host, process, concurrency]
     told = tasks if all_tasks is None else all_tasks
     texts = [json.dumps(limited), "" if all_tasks == () else json.dumps(told)]
     return Call(ENLIST, keys.stream, [*arguments, *texts, *tasks])

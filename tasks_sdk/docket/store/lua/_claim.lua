@@ -52,16 +52,35 @@ local function add_claim(entry, key, r, more, admission)
     and { more[1] or false, more[2] or false, more[3] or false, more[4] or false, admission or false }
 end
 
--- This worker has had it and does not know its task, but another one does: first it goes to the end of the line, where an
--- idle worker that knows it is served before us; if it comes to us again, they are all busy, and it waits a moment.
+local bounced = false
+
+-- This worker has had it and did not know its task, nor does it now, but another one does.
+local function is_for_others(shun, name)
+  return string.find("\n" .. shun .. "\n", "\n" .. worker_id .. "\n", 1, true)
+    and gently("SISMEMBER", tasks_of .. worker_id, name) ~= 1
+    and somebody_knows(name)
+end
+
+-- What is for others gives up what it was admitted with, since nobody can tell how long it will wait. First it goes to the end
+-- of the line, where an idle worker that knows it is served before us; if it comes to us again, they are all busy, and it waits
+-- a moment. Each for another moment: what falls due all at once can be taken all at once by those who do not know it.
 local function bounce(entry, key, r, more)
   check_ours()
   take_out(entry)
+  bounced = true
+  local permits = redis.call("HGET", runs .. key, "permits")
+  if permits then
+    free_permits(key, permits, entry)
+    redis.call("HDEL", runs .. key, "permits")
+  end
   if more[8] then
-    local due = int(now_us + 250000)
+    local due = int(now_us + 50000 + 7919 * tonumber(r[6]) % 200000)
     redis.call("HDEL", runs .. key, "bounced", "entry")
     redis.call("HSET", runs .. key, "state", "scheduled", "when_us", due)
     redis.call("ZADD", queue_key, due, key)
+    if more[4] ~= "0" then
+      announce(key, "scheduled", due, "null", "null", "null")
+    end
   else
     redis.call("HSET", runs .. key, "bounced", "1", "entry", put_in_line(more[11] or "d", key, r[6]))
   end
@@ -108,10 +127,11 @@ local function claim_one(entry, key)
   elseif not (r[3] and r[4] and tonumber(more[1] or 1) and tonumber(more[2] or 0) and tonumber(more[3] or 0)) then
     error("its function, body or counts are missing or garbled", 0)
   end
-  if more[7] == worker_id and somebody_knows(r[3]) then
-    return bounce(entry, key, r, more)
-  elseif more[7] then
-    redis.call("HDEL", runs .. key, "shun", "bounced")
+  if more[7] then
+    if is_for_others(more[7], r[3]) then
+      return bounce(entry, key, r, more)
+    end
+    redis.call("HDEL", runs .. key, "bounced")
   end
   local admission
   if more[10] then
@@ -180,7 +200,8 @@ local function claim_new(lane, most)
     read = read + #entries
     used = used + claims - before
     taken[lane] = (taken[lane] or 0) + #entries
-    if #entries < wanted then
+    -- What was bounced is for others, and they are not served before this script is over.
+    if #entries < wanted or bounced then
       break
     end
   end

@@ -54,14 +54,20 @@ local function strike_off(worker_id)
   redis.call("UNLINK", worker_hash .. worker_id, tasks_of .. worker_id)
 end
 
-local function hand_over(worker_id, cause, begun)
-  check_ours()
-  local tally = { returned = 0, suspects = 0, dead = {} }
-  for lane, stream in pairs(lanes) do
-    local pending = redis.pcall("XPENDING", stream, group, "-", "+", 10000, worker_id)
-    if not pending.err then
-      for _, item in ipairs(pending) do
-        local entry = lane .. ":" .. item[1]
+-- Everything of one lane that this worker was given and is not among `kept`. → false: nothing was ever delivered there.
+-- What is pending is told a piece at a time, but all of it goes at once: half a worker cannot be struck off, and of what is left
+-- of it nobody would know what had begun. That takes Redis some 50 ms for each thousand of its slots.
+local function give_over_lane(lane, worker_id, cause, begun, tally, kept)
+  local stream, from = lanes[lane], "-"
+  repeat
+    local pending = redis.pcall("XPENDING", stream, group, from, "+", 1000, worker_id)
+    if pending.err then
+      return false
+    end
+    for _, item in ipairs(pending) do
+      local entry = lane .. ":" .. item[1]
+      from = "(" .. item[1]
+      if not kept[entry] then
         local found = redis.call("XRANGE", stream, item[1], item[1])[1]
         local key = found and key_of(found[2])
         if key then
@@ -71,6 +77,17 @@ local function hand_over(worker_id, cause, begun)
         end
         take_out(entry)
       end
+    end
+  until #pending < 1000
+  return true
+end
+
+local function hand_over(worker_id, cause, begun)
+  check_ours()
+  local tally = { returned = 0, suspects = 0, dead = {} }
+  for lane, stream in pairs(lanes) do
+    -- With a consumer Redis forgets all that is pending for it: nothing may be left.
+    if give_over_lane(lane, worker_id, cause, begun, tally, {}) then
       redis.call("XGROUP", "DELCONSUMER", stream, group, worker_id)
     end
   end

@@ -91,7 +91,10 @@ end
 local function orphan(key, r, cause)
   local name = redis.call("HGET", runs .. key, "function") or ""
   if somebody_knows(name) then
-    redis.call("HSET", runs .. key, "shun", worker_id, "bounced", "1")
+    -- All that do not know it, or they would hand it to each other while the one that does is busy.
+    local shun = redis.call("HGET", runs .. key, "shun")
+    local shunned = shun and #shun < 2000 and shun .. "\n" .. worker_id or worker_id
+    redis.call("HSET", runs .. key, "shun", shunned)
     return retry(key, r, 0, false)
   end
   redis.call("SADD", orphans .. name, key)

@@ -1,4 +1,5 @@
--- a worker joins the roll; dead letters that only lacked a worker knowing their task go back in line (failed → queued)
+-- a worker joins the roll, or has learnt more; dead letters that only lacked a worker knowing their task go back in line
+-- (failed → queued)
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
 local worker_id = ARGV[2]
@@ -12,12 +13,19 @@ local all_tasks = ARGV[8]
 --@include "_events"
 --@include "_lines"
 
-for _, stream in pairs(lanes) do
-  redis.pcall("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")
+-- Without a lease it has joined before, and tells what it has learnt since.
+if lease_ms then
+  for _, stream in pairs(lanes) do
+    redis.pcall("XGROUP", "CREATE", stream, group, "0", "MKSTREAM")
+  end
+  redis.call("ZADD", workers_key, math.floor(now_us / 1000) + lease_ms, worker_id)
+elseif not redis.call("ZSCORE", workers_key, worker_id) then
+  return { 0, 0 }  -- it has lapsed or left, and is told so elsewhere
 end
-redis.call("ZADD", workers_key, math.floor(now_us / 1000) + lease_ms, worker_id)
 -- Many names are told in several calls. All of them, as one text, come with the first of these.
-if all_tasks ~= "" then
+if all_tasks ~= "" and not lease_ms then
+  redis.call("HSET", worker_hash .. worker_id, "tasks", all_tasks)
+elseif all_tasks ~= "" then
   redis.call("HSET", worker_hash .. worker_id, "host", host, "process", process, "concurrency", slots,
     "started_us", now_text, "lease_ms", lease_ms, "tasks", all_tasks)
 end

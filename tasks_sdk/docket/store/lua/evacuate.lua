@@ -17,19 +17,8 @@ for i = 3, #ARGV do
 end
 
 local tally = { returned = 0, suspects = 0, dead = {} }
-for lane, stream in pairs(lanes) do
-  local pending = redis.pcall("XPENDING", stream, group, "-", "+", 1000, worker_id)
-  for _, item in ipairs(pending.err and {} or pending) do
-    local entry = lane .. ":" .. item[1]
-    if not begun[entry] then
-      local found = redis.call("XRANGE", stream, item[1], item[1])[1]
-      local key = found and key_of(found[2])
-      if key then
-        by_itself(give_over, entry, key, "", {}, tally)
-      end
-      take_out(entry)
-    end
-  end
+for lane in pairs(lanes) do
+  give_over_lane(lane, worker_id, "", {}, tally, begun)
 end
 look_at_lines()
 return tally.returned

@@ -18,12 +18,17 @@ if not redis.call("ZSCORE", workers_key, worker_id) then
   return { 1, claimed }
 end
 for lane in pairs(lanes) do
-  for _, item in ipairs(read_group(lane, 10000, "0")) do
-    local entry = lane .. ":" .. item[1]
-    if not held[entry] then
-      claim(entry, key_of(item[2]))
+  local from = "0"
+  repeat
+    local found = read_group(lane, 1000, from)
+    for _, item in ipairs(found) do
+      local entry = lane .. ":" .. item[1]
+      from = item[1]
+      if not held[entry] then
+        claim(entry, key_of(item[2]))
+      end
     end
-  end
+  until #found < 1000
 end
 look_at_lines()
 return { 0, claimed }

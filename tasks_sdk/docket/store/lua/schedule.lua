@@ -1,4 +1,4 @@
--- nothing | ended → scheduled | queued (add); scheduled | queued | running → scheduled | queued under a new generation
+-- nothing | ended → scheduled | queued (add, seed); scheduled | queued | running → scheduled | queued under a new generation
 -- (replace, or add from inside the running execution itself)
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
@@ -48,7 +48,7 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
     return { "scheduled", old[3], state, old[8] }  -- asked again because our reply was lost
   elseif state and is_live(key, state, old[2], old[6], old[10], old[14]) then
     local successor = state == "running" and inside ~= "" and inside == old[2]
-    if verb == "add" and not successor then
+    if verb ~= "replace" and not successor then
       return { "already", old[3], state, old[8] }
     end
     check_ours()
@@ -66,6 +66,9 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
       take_out(old[2])
     end
   elseif state and old[7] then
+    if verb == "seed" then
+      return { "already", old[3], state, old[8] }  -- nobody has asked for it, so nobody has decided about the dead letter
+    end
     check_ours()
     redis.call("ZREM", dead_key, key)
     gently("SREM", orphans .. (redis.call("HGET", record, "function") or ""), key)
