@@ -9,6 +9,7 @@ from typing import Any, cast
 import typer
 
 from docket import logs
+from docket.descriptors import hold_standard_descriptors
 from docket.durations import describe, parse
 from docket.settings import DocketSettings, partitions_in
 from docket_runtime.settings import WorkerSettings
@@ -234,4 +235,5 @@ def _references(given: list[str] | None) -> tuple[str, ...]:
 
 def main() -> None:
     """The entry point."""
+    hold_standard_descriptors()
     app(prog_name="docket-supervise")

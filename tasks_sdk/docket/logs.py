@@ -23,7 +23,8 @@ _QUIETENED = ("asyncio", "concurrent", "redis")
 
 def default_format() -> LogFormat:
     """`rich` for a person at a terminal, `plain` for a file or a pipe."""
-    return "rich" if sys.stderr.isatty() else "plain"
+    # Python has no standard error where the process was started without one.
+    return "rich" if sys.stderr is not None and sys.stderr.isatty() else "plain"  # pyright: ignore[reportUnnecessaryComparison]
 
 
 def checked_format(text: str) -> LogFormat:

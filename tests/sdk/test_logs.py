@@ -20,6 +20,11 @@ def as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
+def test_a_process_without_standard_error_logs_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert logs.default_format() == "plain"
+
+
 class Unspeakable:
     def __str__(self) -> str:
         raise RuntimeError("no")

@@ -15,6 +15,7 @@ from docket.cli import options
 from docket.cli import worker_options as wanted
 from docket.cli.session import IMPORT_FAILED, ITS_OWN_PROGRAM, USAGE, leave
 from docket.cli.signatures import compact
+from docket.descriptors import hold_standard_descriptors
 from docket.registry import Registry
 from docket.settings import DocketSettings, refuse_strangers
 from docket.store.connect import check, hide_password
@@ -71,6 +72,7 @@ def worker(
 
     On a server, docket-supervise keeps several of them running.
     """
+    hold_standard_descriptors()
     try:
         check(url)
         where = DocketSettings(
