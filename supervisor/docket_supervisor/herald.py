@@ -28,7 +28,6 @@ class Herald:
         self._address = environment.get("NOTIFY_SOCKET", "")
         self._watchdog = _watchdog(environment, pid or os.getpid())
         self._socket: socket.socket | None = None
-        self._told = ""
         self._next_status = 0.0
         self._next_ping = 0.0
         if self._address:
@@ -80,9 +79,8 @@ class Herald:
         if now >= self._next_status:
             self._next_status = now + STATUS_EVERY
             extension = {"EXTEND_TIMEOUT_USEC": round(EXTENSION * 1e6)} if progressing else {}
-            told = self._standing()
-            if extension or told != self._told:
-                self._say(**extension, STATUS=told)
+            # Also when it has not changed: somebody may look at how old the line is.
+            self._say(**extension, STATUS=self._standing())
         if not self._watchdog:
             return self._next_status
         if now >= self._next_ping and healthy:
@@ -93,7 +91,6 @@ class Herald:
     def _say(self, **lines: object) -> None:
         if self._socket is None:
             return
-        self._told = str(lines.get("STATUS", self._told))
         message = "\n".join(f"{name}={str(value).replace(chr(10), ' ')}" for name, value in lines.items())
         # An abstract address begins with a zero byte, which an environment variable cannot hold.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address

@@ -38,7 +38,7 @@ def find_setup(reference: str | None) -> Callable[[], object] | None:
     """The function of `--worker-setup`, to be found after `load`; LoadFailed if it is none."""
     if reference is None:
         return None
-    found = _find(reference, "on sys.path")
+    found = find(reference, "on sys.path")
     if not callable(found):
         raise LoadFailed(f"expected {reference} to be a function, got {type(found).__name__}")
     return found
@@ -58,7 +58,7 @@ def set_up(reference: str | None) -> None:
 
 
 def _load(reference: str, folder: str) -> None:
-    collection = _find(reference, f"from {folder}")
+    collection = find(reference, f"from {folder}")
     if not isinstance(collection, Iterable) or isinstance(collection, str):
         raise LoadFailed(f"expected {reference} to be a list of functions, got {type(collection).__name__}")
     for member in cast("Iterable[object]", collection):
@@ -66,7 +66,7 @@ def _load(reference: str, folder: str) -> None:
             raise LoadFailed(f"expected {reference} to hold functions only, got {member!r}")
 
 
-def _find(reference: str, where: str) -> object:
+def find(reference: str, where: str) -> object:
     name, _, attribute = reference.partition(":")
     try:
         module: object = importlib.import_module(name)

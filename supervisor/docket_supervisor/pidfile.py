@@ -9,6 +9,16 @@ from contextlib import suppress
 from docket_supervisor.taken import Taken
 
 
+def pid_in(path: str, content: bytes) -> int | None:
+    """None if there is nothing in it; Taken if there is anything but a pid."""
+    text = content.decode(errors="replace").strip()
+    if not text:
+        return None
+    if not text.isdecimal() or not 0 < int(text) < 2**31:
+        raise Taken(f"expected a pid in the pidfile {path}, got {text[:40]!r}; remove it if nobody needs it")
+    return int(text)
+
+
 class Pidfile:
     """Ours from `claim` until `release`, also against another process that claims it at the same moment.
 
@@ -47,15 +57,9 @@ class Pidfile:
             raise Taken(f"the pidfile {self.path} is held by process {holder or 'unknown'}") from None
 
     def _examine(self, content: bytes) -> None:
-        text = content.decode(errors="replace").strip()
-        if not text:
-            return
-        if not text.isdecimal() or not 0 < int(text) < 2**31:
-            raise Taken(
-                f"expected a pid in the pidfile {self.path}, got {text[:40]!r}; remove it if nobody needs it"
-            )
-        if int(text) != os.getpid() and _is_there(int(text)):
-            raise Taken(f"the pidfile {self.path} names process {text}, which is running")
+        pid = pid_in(self.path, content)
+        if pid is not None and pid != os.getpid() and _is_there(pid):
+            raise Taken(f"the pidfile {self.path} names process {pid}, which is running")
 
     def close(self) -> None:
         """What a forked child does: it must not hold the lock."""

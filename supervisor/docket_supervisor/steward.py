@@ -13,9 +13,9 @@ import redis.exceptions
 
 from docket import clock
 from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed
-from docket.store.connect import check
+from docket.store.connect import check, refuses
 from docket.store.ledger import HandedOver as Outcome
-from docket.store.ledger import renewal_interval
+from docket.store.ledger import in_one, renewal_interval
 from docket.store.ledgers import AnyLedger, open_ledger
 from docket.store.refusals import Forbidden, ForeignKey
 from docket_supervisor import salvage, titles
@@ -46,6 +46,8 @@ AWAY = (
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
 )
+_UNWRITABLE = ("READONLY ", "NOREPLICAS ", "OOM ", "MISCONF ")
+"""How Redis begins when it answers and takes nothing that is written; redis-py makes classes of the first and third."""
 TICK = 0.5
 """Seconds between two signs that the loop turns, and looks at the board."""
 CALM_TICK = 2.0
@@ -100,7 +102,7 @@ class Steward:
         self._refusals: set[str] = set()
         self._ledger: AnyLedger | None = None
         self._bulletin = inherited.board.bulletin
-        self._pinged_at = 0.0
+        self._asked_at = 0.0
         self._stirring = Stirring(self._seats)
         self._measured_at = 0.0
         self._found_work = False
@@ -149,7 +151,8 @@ class Steward:
             return ledger
 
         while self._ledger is None:
-            self._ledger = await self._attempt(opened)
+            # It answers, and whether it takes writes the first renewal will tell, which follows at once.
+            self._ledger = await self._attempt(opened, conclusive=True)
             if self._ledger is None:
                 await self._rest()
 
@@ -257,8 +260,12 @@ class Steward:
         self._lapsed &= pids.keys()
         names = [name for name in pids if name not in self._lapsed]
         if not names:
+            # Nobody can come on the roll while Redis takes no writes, and then that must be told all the same.
+            await self._write_nothing()
             return
-        renewed = await self._attempt(lambda: self.ledger.renew(names, lease=self._worker.redelivery_timeout))
+        renewed = await self._attempt(
+            lambda: self.ledger.renew(names, lease=self._worker.redelivery_timeout), conclusive=True
+        )
         for name, held in zip(names, renewed or (), strict=False):
             seat, pid = pids[name]
             if held:
@@ -304,20 +311,28 @@ class Steward:
             )
 
     async def _look(self) -> None:
-        """Whether Redis answers is known as of now, not of the last renewal; asked at most twice a second."""
-        if self._ledger is None or clock.monotonic() - self._pinged_at < FRESH:
+        """Whether Redis can be worked with is known as of now, not of the last renewal; at most twice a second."""
+        if self._ledger is None or clock.monotonic() - self._asked_at < FRESH:
             return
-        self._pinged_at = clock.monotonic()
+        self._asked_at = clock.monotonic()
+        await self._write_nothing(PROBE_PATIENCE)
 
-        async def ping() -> bool:
+    async def _write_nothing(self, patience: float | None = None) -> None:
+        """Renews the lease of nobody. A Redis that is full, or a replica by now, answers whatever only reads; that it
+        takes no writes shows in a write only, also in one that finds nothing to change."""
+        served = self._worker.serve_partitions
+        rolls = self._docket.partitions if served is None else len(served)
+        nobody = in_one([f"nobody/0.{number}" for number in range(rolls)])
+
+        async def write() -> bool:
             try:
-                with anyio.fail_after(PROBE_PATIENCE):
-                    await self.ledger.ping()
+                with anyio.fail_after(patience):
+                    await self.ledger.renew([nobody], lease=self._worker.redelivery_timeout)
             except TimeoutError:
-                raise ConnectionFailed(f"no answer within {PROBE_PATIENCE:g}s") from None
+                raise ConnectionFailed(f"no answer within {patience:g}s") from None
             return True
 
-        await self._attempt(ping)
+        await self._attempt(write, conclusive=True)
 
     async def _look_closely(self) -> None:
         """The figures are of now; or as old as they are, if Redis takes its time."""
@@ -332,21 +347,23 @@ class Steward:
             await round()
             await _until_next(seconds)
 
-    async def _attempt(self, verb: Callable[[], Awaitable[T]]) -> T | None:
-        """What the verb returns; None if it failed, which has been told then."""
+    async def _attempt(self, verb: Callable[[], Awaitable[T]], *, conclusive: bool = False) -> T | None:
+        """What the verb returns; None if it failed, which has been told then. `conclusive`: after this Redis is back;
+        that is not so of what may only have read, since all that workers do is written."""
         try:
             result = await verb()
-        except AWAY as error:
-            self._away(error)
-            return None
         except (ForeignKey, Forbidden) as error:
             self._refused(error)
             return None
-        except Exception:
+        except Exception as error:
             # A border: one round may fail for a cause of its own, the leases of all others must still be renewed.
-            logger.exception("steward could not do this round")
+            if is_away(error):
+                self._away(error)
+            else:
+                logger.exception("steward could not do this round")
             return None
-        self._back()
+        if conclusive:
+            self._back()
         return result
 
     def _refused(self, error: Exception) -> None:
@@ -361,7 +378,8 @@ class Steward:
         self._bulletin.reachable = False
         if self._reachable is not False:
             self._reachable = False
-            logger.warning("Redis is away (%s); waiting for it", error)
+            said = "takes no writes" if takes_no_writes(error) else "is away"
+            logger.warning("Redis %s (%s); waiting for it", said, error)
             self._channel.send(RedisSeen(reachable=False, reason=str(error)))
 
     def _back(self) -> None:
@@ -376,6 +394,21 @@ class Steward:
     async def _rest(self) -> None:
         await anyio.sleep(self._pause)
         self._pause = min(LONGEST_PAUSE, self._pause * 2)
+
+
+def is_away(error: Exception) -> bool:
+    """Workers wait as well when they meet this, and claim nothing meanwhile."""
+    return isinstance(error, AWAY) or refuses(error) or takes_no_writes(error)
+
+
+def takes_no_writes(error: Exception) -> bool:
+    """It is full, a replica, short of replicas, or cannot save; whatever only reads is answered."""
+    if isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):
+        return True
+    # Redis 6.2 wraps what a script ran into in a text of its own.
+    return isinstance(error, redis.exceptions.ResponseError) and any(
+        word in str(error) for word in _UNWRITABLE
+    )
 
 
 async def _until_next(seconds: float) -> None:

@@ -85,13 +85,15 @@ def test_an_abstract_address_begins_with_an_at_sign() -> None:
     systemd.socket.close()
 
 
-def test_status_follows_every_few_seconds_when_it_has_changed(systemd: Systemd) -> None:
+def test_status_follows_every_few_seconds_whether_it_has_changed_or_not(systemd: Systemd) -> None:
     told = ["one"]
     ours = Herald(lambda: told[0], {"NOTIFY_SOCKET": systemd.socket.getsockname()})
     for now in (0.0, 1.0, 5.0, 6.0):
         ours.turn(now, progressing=False, healthy=True)
-    assert systemd.heard() == [{"STATUS": "one"}]
+    assert systemd.heard() == [{"STATUS": "one"}] * 2
     told[0] = "two"
+    assert ours.turn(9.9, progressing=False, healthy=True) == 10.0
+    assert systemd.heard() == []
     assert ours.turn(10.5, progressing=False, healthy=True) == 15.5
     assert systemd.heard() == [{"STATUS": "two"}]
 
@@ -108,9 +110,11 @@ def test_more_time_is_asked_for_while_a_start_or_a_drain_makes_progress(systemd:
 
 class TestWatchdog:
     def pings(self, systemd: Systemd, ours: Herald, *, healthy: bool = True) -> int:
+        fed = 0
         for tenth in range(100):
             ours.turn(tenth / 10, progressing=False, healthy=healthy)
-        return sum("WATCHDOG" in told for told in systemd.heard())
+            fed += sum("WATCHDOG" in told for told in systemd.heard())
+        return fed
 
     def test_it_is_fed_three_times_as_often_as_it_must_be(self, systemd: Systemd) -> None:
         assert self.pings(systemd, herald(systemd, WATCHDOG_USEC="3000000")) == 10
