@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -24,13 +24,11 @@ from docket_supervisor.metrics_files import MetricsFiles
 from docket_supervisor.parking import parked
 from docket_supervisor.settings import SupervisorSettings
 from docket_supervisor.spool import Spool
+from docket_supervisor.strays import COOKIE, end_own, mark
 
 RUN_WORKER = "docket_runtime.run:run_worker"
 
 SEATED_PAUSE, SEATED_TRIES = 0.0005, 20_000
-
-COOKIE = "DOCKET_WORKER_PROCESS"
-"""Inherited by every program that a task starts, so that the supervisor knows whose it was when it is orphaned."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,17 @@ class Inheritance:
 class NoticedBoard(Writer):
     """A board that wakes the supervisor when the phase changes."""
 
-    def __init__(self, board: Writer, seat: int, notices: Notices) -> None:
+    def __init__(self, board: Writer, seat: int, notices: Notices, lifeline: Lifeline) -> None:
         vars(self).update(vars(board))
         self._seat_number = seat
         self._notices = notices
+        self._lifeline = lifeline
+
+    @property
+    def drain_at(self) -> float | None:
+        """A worker that is told to leave by somebody else than its supervisor hands nothing back in a time of its own:
+        its supervisor decides what becomes of that, as long as there is one."""
+        return super().drain_at or (None if self._lifeline.severed else math.inf)
 
     def phase(self, phase: str) -> None:
         super().phase(phase)
@@ -71,8 +76,9 @@ def be_worker(inherited: Inheritance, seat: int, slot: int, generation: int, *, 
         return ExitCode.CLEAN
     # A session of its own: the terminal's signals do not reach it, and what its tasks start can be told by it.
     os.setsid()
-    os.environ[COOKIE] = str(os.getpid())
-    board = NoticedBoard(inherited.board.writer(seat), seat, inherited.notices)
+    supervisor = os.getppid()  # by now: we have been seated
+    os.environ[COOKIE] = mark(os.getpid(), supervisor)
+    board = NoticedBoard(inherited.board.writer(seat), seat, inherited.notices, inherited.lifeline)
     board.phase("starting")
     inherited.metrics.adopt(str(seat))
     # Early: a module that never ends importing is to be seen, too.
@@ -97,7 +103,7 @@ def be_worker(inherited: Inheritance, seat: int, slot: int, generation: int, *, 
         return _run(inherited, seat, board, titled, quarantine)
     finally:
         if inherited.lifeline.severed:
-            _end_session()
+            _end_session(supervisor)
 
 
 def _titled(
@@ -169,8 +175,8 @@ def _vouching(inherited: Inheritance, seat: Seat) -> Callable[[], bool]:
     return vouched
 
 
-def _end_session() -> None:
-    """Nobody is left to end what tasks have started, so the worker does as it leaves."""
+def _end_session(supervisor: int) -> None:
+    """Nobody is left to end what tasks have started, so the worker does as it leaves. Should that take longer than it
+    may stay, the steward kills it and goes on."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with suppress(OSError):
-        os.killpg(os.getpid(), signal.SIGTERM)
+    end_own(supervisor)

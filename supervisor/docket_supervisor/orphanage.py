@@ -1,9 +1,11 @@
-"""What the steward does when the supervisor has died: watches the workers drain, ends those who cannot."""
+"""What the steward does when the supervisor has died: watches the workers drain, ends those who cannot, and what they
+leave behind."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
@@ -12,9 +14,13 @@ import psutil
 from docket_supervisor.board import Seat
 from docket_supervisor.messages import HandOver
 from docket_supervisor.settings import RESERVED_SECONDS, SupervisorSettings
+from docket_supervisor.strays import Strays
 from docket_supervisor.vitality import there
 
 logger = logging.getLogger("docket.steward")
+
+LAST_LOOKS = 0.5
+"""Seconds for strays to be killed in, before we leave: those of a worker that we had to kill get less patience."""
 
 
 class Orphanage:
@@ -24,6 +30,7 @@ class Orphanage:
         self._drain = settings.drain_timeout.total_seconds()
         self._margin = settings.kill_margin.total_seconds()
         self._seats = seats
+        self._strays = Strays(os.getppid())
         self._orphans: dict[int, psutil.Process] = {}
         self._drained_by = math.inf
         self._kill_at = math.inf
@@ -36,13 +43,23 @@ class Orphanage:
         self._kill_at = self._drained_by + self._margin
         self._close_at = self._drained_by + RESERVED_SECONDS
         for number, seat in enumerate(self._seats):
-            if seat.pid:
-                with suppress(psutil.Error):
-                    self._orphans[number] = psutil.Process(seat.pid)
+            if pid := seat.pid:
+                try:
+                    self._orphans[number] = psutil.Process(pid)
+                except psutil.Error:
+                    self._left_behind_by(pid, now)
+        self._strays.orphaned_before(now, self._known, self._close_at - LAST_LOOKS)
         logger.warning("supervisor is gone; staying until %d workers have drained", len(self._orphans))
 
     def open_still(self, now: float, orders: Collection[int]) -> bool:
-        return now < self._close_at and bool(self._orphans or orders)
+        return now < self._close_at and bool(self._orphans or orders or self._strays.pending)
+
+    @property
+    def _known(self) -> set[int]:
+        return {os.getpid(), *(process.pid for process in self._orphans.values())}
+
+    def _left_behind_by(self, worker: int, now: float) -> None:
+        self._strays.orphaned_by(worker, now, self._close_at - LAST_LOOKS)
 
     def round(self, now: float) -> Iterator[HandOver]:
         """Orders for those who have died since the last round without giving up what they held."""
@@ -55,6 +72,7 @@ class Orphanage:
                         process.kill()
                 continue
             del self._orphans[number]
+            self._left_behind_by(process.pid, now)
             seat = self._seats[number]
             if name := seat.worker_id:
                 # Who was there until its time was up has not been killed by what it ran.
@@ -63,3 +81,4 @@ class Orphanage:
                 started = [] if late else [running.entry for running in seat.inflight]
                 # Not to be mixed up with the supervisor's orders, which are numbered from 1 upwards.
                 yield HandOver(-1 - number, name, f"{cause}, after its supervisor", started)
+        self._strays.turn(now, self._known)

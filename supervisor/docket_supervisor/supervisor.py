@@ -93,7 +93,7 @@ class Supervisor:
         self._inherited = inheritance(settings, estate, run_worker)
         self._signals = Signals((signal.SIGCHLD, *_EVENTS))
         self._selector = selectors.DefaultSelector()
-        self._strays = Strays()
+        self._strays = Strays(os.getpid())
         self._server: Server | None = None
         self._stewardship = Stewardship(
             self._inherited,
@@ -452,7 +452,8 @@ class Supervisor:
         return min(late_at, patience_ends)
 
     def _closing(self, now: float) -> float:
-        """The steward leaves when it has nothing left to hand over; strays get the time to end that they were given."""
+        """The steward leaves when it has nothing left to hand over; strays get the time to end that they were given,
+        and are looked for once more: nobody will after us."""
         if self._stewardship.settled:
             self._stewardship.dismiss()
         if now >= self._closing_ends:
@@ -461,9 +462,9 @@ class Supervisor:
                     "could not hand over what worker %s held: it follows when its lease lapses", worker_id
                 )
             self._events.append(Event.CLOSED)
-        elif not (self._stewardship.pids() or self._strays.pending):
+        elif not self._stewardship.pids() and self._strays.none_left(now, self._known()):
             self._events.append(Event.CLOSED)
-        return self._closing_ends
+        return min(self._closing_ends, self._strays.next_look)
 
     # Stacks
 
