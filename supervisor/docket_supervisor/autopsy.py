@@ -42,15 +42,16 @@ def examine(
 ) -> Finding:
     """`dump`: what the process wrote as it died."""
     sentence = post.sentence
-    ours = post.killed or (sentence is not None and death.code == ExitCode.HANDED_BACK)
-    late = hangs.too_late(running, clock.monotonic(), post.watch.place) if ours or _left(death) else []
+    gone = left(post, death)
+    ours = post.killed or (gone and sentence is not None and death.code == ExitCode.HANDED_BACK)
+    late = hangs.too_late(running, clock.monotonic(), post.watch.place) if ours or gone else []
     guilty: list[InFlight] = []
     label, cause = death.label, death.cause
     if ours:
         if sentence is not None:
             label, cause = sentence.label, f"{cause} ({sentence.why})"
             guilty = [each for each in running if each.entry in sentence.guilty and each not in late]
-    elif not _left(death):
+    elif not gone:
         guilty = list(running)
         if death.signal == signal.SIGKILL and (proof := oom.struck()):
             label, cause = "oom", f"{cause} (out of memory: {proof})"
@@ -60,9 +61,13 @@ def examine(
     )
 
 
-def _left(death: Death) -> bool:
-    """As it was told to, though perhaps without having been able to stop all that it ran."""
-    return death.code in (ExitCode.CLEAN, ExitCode.HANDED_BACK)
+def left(post: Post, death: Death) -> bool:
+    """It went all the way to its end, though perhaps without having been able to stop all that it ran.
+
+    The exit status alone proves nothing: a task can end its process with any. A worker writes down that it has left
+    when nothing of it is left to do, and a task that ends the process meanwhile keeps it from that.
+    """
+    return death.code in (ExitCode.CLEAN, ExitCode.HANDED_BACK) and post.seat.phase in ("left", "parked")
 
 
 def _memory(post: Post, death: Death) -> str:

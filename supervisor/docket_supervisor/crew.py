@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from docket import clock
-from docket_supervisor.autopsy import Finding, examine
+from docket_supervisor.autopsy import Finding, examine, left
 from docket_supervisor.board import InFlight
 from docket_supervisor.child import Inheritance
 from docket_supervisor.codes import ExitCode
@@ -66,6 +66,7 @@ class Crew(Roster):
         self._no_spare_until = self._forget_at = 0.0
         self._hiring: Hiring
         self._early: dict[int, Death] = {}
+        self._unfit: list[Post] = []
 
     # Filling seats
 
@@ -282,13 +283,23 @@ class Crew(Roster):
                     self._happened(Event.READY)
 
     def tell(self) -> None:
-        """Says once that the service is complete, and each time that all of it is quiet."""
+        """Says once that the service is complete, each time that all of it is quiet, and who is refused while it
+        serves."""
         if not self._told_all and all(post.sitting is Sitting.READY for post in self._slots):
             self._told_all = True
             logger.info("all workers are ready: %d", len(self._slots))
         if not self._told_quiet and self.claims_nothing:
             self._told_quiet = True
             logger.info("all workers are quiet")
+        for post in self._unfit:
+            # Not if the service ends for it, which has been decided by now.
+            if post.sitting is Sitting.RESTING:
+                logger.warning(
+                    "slot %d: its worker cannot begin with these settings; another one tries in %.0fs",
+                    post.slot,
+                    LONGEST_DELAY,
+                )
+        self._unfit.clear()
 
     def turn(self, now: float, booting_since: float) -> float:
         """Ends rests and boots that took too long; returns when to be called again.
@@ -355,13 +366,11 @@ class Crew(Roster):
 
     def _record(self, post: Post, death: Death, finding: Finding) -> None:
         """For whoever counts deaths; leaving as one was told to is none."""
-        left = post.seat.phase in ("left", "parked")
-        if (death.code == ExitCode.CLEAN and left) or (
-            death.code == ExitCode.HANDED_BACK and post.sentence is None
-        ):
+        if left(post, death) and (death.code == ExitCode.CLEAN or post.sentence is None):
             return
         self._bulletin.died(finding.label)
-        if not post.quarantine and post.slot >= 0:
+        # A relief, such as a canary, stands for no slot yet: the worker that does is alive.
+        if post.slot >= 0 and post.role is not Role.RELIEF:
             self._bulletin.slots[post.slot].died(finding.cause)
 
     def _judge(self, post: Post, death: Death, life: Life) -> None:
@@ -379,20 +388,26 @@ class Crew(Roster):
             self._free(post)
             self.relief_failed(post, "was not ready in time" if post.killed else death.cause)
             return
-        if death.code == ExitCode.USAGE:
-            self._happened(Event.MISCONFIGURED)
-            return
-        if death.code == ExitCode.IMPORT:
+        # What its exit status says of settings and modules counts as long as nothing was run in it: afterwards a task
+        # may have chosen it.
+        verdict = None if life.ready else death.code
+        if verdict == ExitCode.IMPORT:
             if self._settings.watch and not post.quarantine:
                 post.sitting = Sitting.GIVEN_UP
                 return
             self._happened(Event.IMPORT_FAILED)
+        elif verdict == ExitCode.USAGE:
+            self._happened(Event.UNFIT)
         if post.quarantine:
             self._judge_quarantine(post, death, life)
             return
         match post.restarts.died(clock.monotonic(), life):
             case Restart(after):
                 self._bulletin.slots[post.slot].restarts += 1
+                if verdict == ExitCode.USAGE:
+                    # People change settings, and they take longer than any backoff that begins with nothing.
+                    after = LONGEST_DELAY
+                    self._unfit.append(post)
                 self._rest(post, after)
             case GiveUp(restarts):
                 self._give_up(post, restarts)

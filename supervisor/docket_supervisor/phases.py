@@ -46,6 +46,10 @@ class Event(Enum):
     SCALE = auto()
     """Somebody names the number of processes."""
     MISCONFIGURED = auto()
+    """Nobody can serve with these settings."""
+    UNFIT = auto()
+    """A worker that was about to begin found that it cannot with these settings. Those who serve already can; so what
+    it was refused for is being changed, and may be changed back."""
     IMPORT_FAILED = auto()
     BOOT_TIMED_OUT = auto()
     NO_REDIS = auto()
@@ -94,6 +98,7 @@ _LEAVING = (_P.DRAINING, _P.HURRYING, _P.STOPPING, _P.KILLING)
 # A service that never was of use does not drain: none of its workers can hold work worth waiting for.
 _FAILED_START = {
     _E.MISCONFIGURED: ExitCode.USAGE,
+    _E.UNFIT: ExitCode.USAGE,
     _E.IMPORT_FAILED: ExitCode.IMPORT,
     _E.BOOT_TIMED_OUT: ExitCode.NOT_READY,
     _E.NO_REDIS: ExitCode.NO_REDIS,

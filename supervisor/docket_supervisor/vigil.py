@@ -49,6 +49,11 @@ class Vigil:
         self._slow_after = settings.slow_after.total_seconds()
         self._threads = settings.worker.thread_count
         self._neighbours_grace = min(settings.drain_timeout, timedelta(seconds=hangs.NEIGHBOURS_GRACE))
+        self._drain_timeout = settings.drain_timeout
+        # A worker that leaves by itself, since it has found a bug in itself, hands back in its own time.
+        self._patience = (settings.drain_timeout + settings.kill_margin).total_seconds()
+        self._unasked: dict[int, tuple[float, set[str]]] = {}
+        """Since when a process has been leaving that nobody here told to, and what it was running then."""
         self._posts, self._acts, self._dumps = posts, acts, dumps
         # Never so long that the first step of the ladder could be missed.
         first_step = self._ladder.steps[0][0]
@@ -66,6 +71,9 @@ class Vigil:
         if sampling:
             self._next_sample = now + _SAMPLED_EVERY
         calm = True
+        if self._unasked:
+            pids = {post.pid for post in self._posts}
+            self._unasked = {pid: seen for pid, seen in self._unasked.items() if pid in pids}
         for post in self._posts:
             if post.pid:
                 if not post.watch.sampled_at or (sampling and self._may_have_grown(post, now)):
@@ -101,6 +109,7 @@ class Vigil:
             late = hangs.lateness(now, post.seat.ticked_at, since, post.seat.pause)
             self._mind_the_loop(post, running, late)
             self._mind_the_limits(post, running, late, now)
+            self._mind_its_leaving(post, running, now)
             self._mind_the_slow(post, running, now)
 
     # The loop
@@ -171,8 +180,12 @@ class Vigil:
 
     def _verdict(self, post: Post, running: Sequence[InFlight], late: float) -> Sentence:
         if post.watch.stopped:
-            # Nobody's body did this; what it held goes to others without a stain.
-            return Sentence("stopped", f"it had been stopped for {late:.0f} s")
+            # Whoever sent that signal: nobody can tell it from one that an execution has sent to its own process, and
+            # such a one would stop every worker that it is given to. So it is like a death by a signal: what ran is
+            # suspect, is tried alone, and cleared if it comes to its end there. A machine that slept blames nobody, for
+            # then we have not watched.
+            entries = tuple(each.entry for each in running)
+            return Sentence("stopped", f"it had been stopped for {late:.0f} s", entries)
         guilty = hangs.blockers(running, post.watch.place)
         why = f"its loop had not turned for {late:.1f} s"
         if post.watch.frame is not None:
@@ -205,6 +218,28 @@ class Vigil:
         )
         self._look_into(post)
         self._acts.replace(post, Sentence("timeout", why), grace)
+
+    # Leaving unasked
+
+    def _mind_its_leaving(self, post: Post, running: Sequence[InFlight], now: float) -> None:
+        """TERM or INT that we have not sent: somebody else has, perhaps an execution to its own process. What ends by
+        itself is settled. What does not is not handed back, or it would do the same in the next worker: it is like what
+        was running at a death by a signal."""
+        if post.seat.phase != "draining" or post.seat.drain_at is not None:
+            return
+        since, concerned = self._unasked.setdefault(post.pid, (now, {each.entry for each in running}))
+        if since == now:
+            if running:
+                logger.warning(
+                    "%s was told to leave, and not by us; it runs %s, which has %s to end by itself",
+                    post.title,
+                    ", ".join(map(str, running)),
+                    describe(self._drain_timeout),
+                )
+        elif now - since >= self._patience:
+            entries = tuple(each.entry for each in running if each.entry in concerned)
+            why = f"it was told to leave, not by us, and had not left after {describe(self._drain_timeout)}"
+            self._acts.condemn(post, Sentence("drain-deadline", why, entries))
 
     # Age
 

@@ -43,7 +43,9 @@ def running(*, late: bool = False) -> list[InFlight]:
 def finding(
     status: int, *, sentence: Sentence | None = None, killed: bool = False, late: bool = False, **more: Any
 ) -> Finding:
-    post = Post(0, Board(1, 2).seats[0], Restarts(1, __import__("datetime").timedelta(1)), Role.WORKER, 0)
+    board = Board(1, 2)
+    board.writer(0).phase(more.pop("phase", "working"))
+    post = Post(0, board.seats[0], Restarts(1, __import__("datetime").timedelta(1)), Role.WORKER, 0)
     post.sentence, post.killed = sentence, killed
     post.watch.dump = more.pop("watched", "")
     post.watch.private_bytes, post.watch.sampled_at = more.pop("private", 0), clock.monotonic()
@@ -65,8 +67,19 @@ def test_a_crash_is_blamed_on_all_that_ran() -> None:
 
 @pytest.mark.parametrize("code", [0, 7])
 def test_who_left_as_told_blames_nobody_but_what_was_late_is_settled(code: int) -> None:
-    assert blamed(finding(code << 8)) == [] and finding(code << 8).late == ()
-    assert [each.key for each in finding(code << 8, late=True).late] == ["in-a-thread"]
+    found = finding(code << 8, phase="left")
+    assert blamed(found) == [] and found.late == ()
+    assert [each.key for each in finding(code << 8, late=True, phase="left").late] == ["in-a-thread"]
+
+
+@pytest.mark.parametrize("code", [0, 7])
+@pytest.mark.parametrize("phase", ["working", "quiet", "draining"])
+def test_an_exit_status_alone_does_not_make_it_one_that_has_left(code: int, phase: str) -> None:
+    """Any task can end its process with any."""
+    found = finding(code << 8, phase=phase, late=True)
+    assert (found.label, blamed(found), found.late) == (f"exit-{code}", ["on-the-loop", "in-a-thread"], ())
+    told = finding(code << 8, phase=phase, sentence=Sentence("timeout", "too late"))
+    assert (told.label, blamed(told)) == (f"exit-{code}", ["on-the-loop", "in-a-thread"])
 
 
 def test_a_death_for_want_of_memory_is_told_from_other_kills() -> None:
@@ -91,7 +104,7 @@ def test_what_was_late_is_settled_by_its_limit_and_not_blamed() -> None:
     sentence = Sentence("timeout", "too late", ("d:1-0",))
     found = finding(signal.SIGKILL, killed=True, sentence=sentence, late=True)
     assert blamed(found) == [] and [each.key for each in found.late] == ["in-a-thread"]
-    gone = finding(7 << 8, sentence=sentence, late=True)
+    gone = finding(7 << 8, sentence=sentence, late=True, phase="left")
     assert (gone.label, gone.cause) == ("timeout", "exited with status 7 (too late)")
 
 

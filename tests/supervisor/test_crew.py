@@ -164,6 +164,7 @@ def test_one_that_left_as_it_was_told_is_not_a_crash_of_what_it_ran(code: int) -
     writer = scene.board.writer(1)
     writer.enlisted("host#1/abc")
     writer.began(0, "d:1-0", "key", "task", True)
+    writer.phase("left")
     scene.crew.died(Death(99_999_999, code << 8))
     assert scene.orders == [("host#1/abc", f"worker process 99999999 exited with status {code}", [])]
 

@@ -67,6 +67,7 @@ def test_a_deadline_that_passes_kills_and_tells_so(signals: tuple[Event, ...]) -
     ("event", "code"),
     [
         (Event.MISCONFIGURED, ExitCode.USAGE),
+        (Event.UNFIT, ExitCode.USAGE),
         (Event.IMPORT_FAILED, ExitCode.IMPORT),
         (Event.BOOT_TIMED_OUT, ExitCode.NOT_READY),
         (Event.GAVE_UP, ExitCode.GAVE_UP),
@@ -77,7 +78,7 @@ def test_a_start_that_fails_says_why_with_its_exit_code(event: Event, code: Exit
     assert live(event, event, Event.EMPTY, Event.CLOSED) == (Phase.GONE, [Action.STOP, Action.CLOSE], code)
 
 
-@pytest.mark.parametrize("event", [Event.IMPORT_FAILED, Event.BOOT_TIMED_OUT, Event.NO_REDIS])
+@pytest.mark.parametrize("event", [Event.UNFIT, Event.IMPORT_FAILED, Event.BOOT_TIMED_OUT, Event.NO_REDIS])
 def test_a_service_that_has_been_of_use_goes_on(event: Event) -> None:
     assert live(Event.READY, event) == (Phase.RUNNING, [Action.ANNOUNCE], None)
 

@@ -148,6 +148,7 @@ def test_what_was_late_is_handed_over_as_such_and_the_neighbours_as_innocent(pro
     writer.began(1, "d:2-0", "neighbour", "task", True)
     scene.crew.replace(scene.crew.slots[1], TIMEOUT, GRACE)
     processes[0].wait(5)
+    writer.phase("left")
     scene.crew.died(Death(processes[0].pid, 7 << 8))
     ((name, cause, started),) = scene.orders
     assert (name, started) == ("host#1/abc", []) and cause.endswith("exited with status 7 (it did not end)")

@@ -205,19 +205,56 @@ def test_a_supervisor_that_slept_itself_blames_nobody() -> None:
     assert not scene.condemned and scene.post.watch.taken == 0
 
 
-def test_a_stopped_worker_is_reported_and_killed_without_blame(
+def test_a_stopped_worker_is_reported_and_killed_and_all_that_it_ran_is_suspect(
     process: psutil.Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     process.suspend()
     while process.status() != psutil.STATUS_STOPPED:
         pass
     scene = Scene(process.pid)
-    scene.writer.began(0, "d:0-0", "innocent", "work", False)
+    scene.writer.began(0, "d:0-0", "perhaps", "work", False)
+    scene.writer.began(1, "d:1-0", "perhaps too", "work", True)
     scene.passes(30)
     assert "is stopped by a signal" in caplog.text and scene.dumps.asked == []
     scene.passes(31)
     (sentence,) = scene.condemned
-    assert (sentence.label, sentence.guilty) == ("stopped", ())
+    assert (sentence.label, sentence.guilty) == ("stopped", ("d:0-0", "d:1-0"))
+
+
+def leaving(scene: Scene) -> None:
+    """TERM has come, from whomever."""
+    scene.writer.began(0, "d:0-0", "perhaps", "work", False)
+    scene.writer.began(1, "d:1-0", "ends", "work", True)
+    scene.writer.phase("draining")
+    scene.passes(0.25, ticking=True)
+    scene.writer.ended(1)
+
+
+def test_what_runs_in_a_worker_that_leaves_unasked_has_the_drain_timeout_and_is_suspect_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene()
+    leaving(scene)
+    assert (
+        "was told to leave, and not by us; it runs perhaps (work), ends (work), which has 30s" in caplog.text
+    )
+    scene.writer.began(1, "d:2-0", "came later", "work", True)
+    scene.passes(31, ticking=True)
+    assert scene.condemned == [] and caplog.text.count("was told to leave") == 1
+    scene.passes(1, ticking=True)
+    (sentence,) = scene.condemned
+    assert (sentence.label, sentence.guilty) == ("drain-deadline", ("d:0-0",))
+    assert sentence.why == "it was told to leave, not by us, and had not left after 30s"
+
+
+def test_one_that_we_have_told_to_leave_blames_nobody() -> None:
+    """Also when somebody else did so before: a service manager that signals every process, say."""
+    scene = Scene()
+    leaving(scene)
+    scene.passes(20, ticking=True)
+    scene.seat.drain_at = scene.now + 30
+    scene.passes(100, ticking=True)
+    assert scene.condemned == []
 
 
 def test_what_runs_in_threads_is_suspect_when_nothing_blocks_on_the_loop(
