@@ -29,7 +29,7 @@ def tell(
     obeyed = asked_to_leave and not post.killed and death.signal != signal.SIGKILL
     what = ", ".join(map(str, running)) or "nothing"
     logger.log(
-        logging.INFO if death.code == ExitCode.CLEAN or obeyed else logging.WARNING,
+        logging.INFO if (death.code == ExitCode.CLEAN and not finding.guilty) or obeyed else logging.WARNING,
         "%s %s after %.1fs, running %s%s",
         post.title,
         finding.cause,

@@ -58,7 +58,7 @@ BORDERS: dict[tuple[str, str], str] = {
         "Door._respond",
     ): "one round: leases are renewed in the same process",
     ("supervisor/docket_supervisor/forking.py", "_be_the_child"): "a child's main",
-    ("supervisor/docket_supervisor/loading.py", "_find"): "a user's module while it is imported",
+    ("supervisor/docket_supervisor/loading.py", "find"): "a user's module while it is imported",
     ("supervisor/docket_supervisor/loading.py", "set_up"): "a user's function, called once",
     ("supervisor/docket_supervisor/steward.py", "Steward._attempt"): "one round of a background loop",
 }
