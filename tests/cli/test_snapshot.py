@@ -36,7 +36,7 @@ def data(ask: Answer) -> dict[str, object]:
 def test_an_empty_docket(ask: Answer, docket_name: str) -> None:
     code, told, _ = ask("snapshot")
     assert code == 0
-    assert told.startswith(f"Docket '{docket_name}' as of ")
+    assert told.startswith(f"Docket: '{docket_name}' as of ")
     assert "0 due, 0 scheduled, 0 running, 0 dead, 0 workers" in told
 
 

@@ -129,7 +129,10 @@ def test_it_starts_quickly(use):
 
 
 def test_users_of_one_url_share_a_server_and_other_names_do_not(use):
+    nameless, again = use("memory://"), use("memory://")
     first, second, third = use("memory://one"), use("memory://one"), use("memory://two")
+    assert nameless.socket_path == again.socket_path
+    assert nameless.socket_path not in (first.socket_path, third.socket_path)
     client(first).set("here", "yes")
     assert client(second).get("here") == b"yes"
     assert client(third).get("here") is None
@@ -363,8 +366,6 @@ def test_coming_and_going_never_costs_a_user_its_server(folder):
 @pytest.mark.parametrize(
     "url",
     [
-        "memory://",
-        "memory:///",
         "memory://x?stay=1",
         "embedded://relative",
         "embedded://relative/path",

@@ -90,7 +90,7 @@ def snapshot(
         printing.print_json(_as_data(docket, taken, counts, by_task, unknown))
         return
     lines: list[Any] = [
-        f"Docket '{printing.printable(docket)}' as of {taken.taken.astimezone():%Y-%m-%d %H:%M:%S}",
+        f"Docket: '{printing.printable(docket)}' as of {taken.taken.astimezone():%Y-%m-%d %H:%M:%S}",
         ", ".join(f"{count} {name}" for name, count in counts.items()),
     ]
     if taken.running or taken.future:

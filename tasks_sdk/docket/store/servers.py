@@ -118,8 +118,6 @@ class _Place:
             raise BadURL(f"{url}: write a # in a name as %23")
         if parts.scheme == "memory":
             name = unquote(parts.netloc + parts.path).strip("/")
-            if not name:
-                raise BadURL(f"{url}: a memory server needs a name, for example memory://tests")
             if parts.query:
                 raise BadURL(f"{url}: a memory server has no options")
             return cls(_memory_folder() / hashlib.sha256(name.encode()).hexdigest()[:8], throw_away=True)
