@@ -263,6 +263,13 @@ class Exchange:
             return False
         return len(self._settlements) - self._under_way[0].settlements >= self._worth_a_round
 
+    async def hear_what_is_under_way(self) -> None:
+        """All rounds that were sent by now have been heard, or given up."""
+        sent = list(self._under_way)
+        while any(each in sent for each in self._under_way):
+            await asyncio.wait([each.reply for each in sent])
+            await asyncio.sleep(0.002)
+
     async def _abandon(self) -> None:
         """What is under way has come to its end, one way or the other, before anybody looks what has become of it."""
         await asyncio.gather(*(each.reply for each in self._under_way), return_exceptions=True)

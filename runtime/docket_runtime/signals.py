@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import cast
 
 from redis.exceptions import RedisError
@@ -14,6 +15,9 @@ from docket.store.requests import SUBSCRIBED
 from docket_runtime.claims import Claims
 from docket_runtime.exchange import Exchange
 from docket_runtime.scheduler import Schedule
+
+_ON_ITS_WAY = 0.02
+"""Seconds for the reply to a blocked read, which nobody can tell from one that has nothing to bring yet."""
 
 
 class Signals:
@@ -33,15 +37,21 @@ class Signals:
 
     async def run(self, worker_id: str) -> None:
         subscription = await self._listener.subscribe((self._keys.signals, self._keys.signals_of(worker_id)))
+        second_look: asyncio.Task[None] | None = None
         try:
             while True:
                 item = await subscription.next()
                 if item is SUBSCRIBED:
                     await self._catch_up()
+                    if second_look is not None:
+                        second_look.cancel()
+                    second_look = asyncio.create_task(self._look_again(), name="docket second look")
                 elif isinstance(item, tuple):
                     _, message = cast(tuple[str, bytes], item)
                     self._hear(message.decode(errors="replace"))
         finally:
+            if second_look is not None:
+                second_look.cancel()
             await subscription.close()
 
     def _hear(self, message: str) -> None:
@@ -57,6 +67,16 @@ class Signals:
     async def _catch_up(self) -> None:
         """What may have been called out while nobody listened."""
         self._exchange.look()
+        await self._ask_which_to_stop()
+
+    async def _look_again(self) -> None:
+        """What was claimed, and cancelled, before anybody listened may be heard of here only after the first look: the
+        replies were still on their way."""
+        await asyncio.sleep(_ON_ITS_WAY)
+        await self._exchange.hear_what_is_under_way()
+        await self._ask_which_to_stop()
+
+    async def _ask_which_to_stop(self) -> None:
         flights = [(flight.claimed.entry, flight.claimed.key) for flight in self._claims]
         if flights:
             try:
