@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
+from docket.descriptors import is_open
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -247,16 +249,8 @@ def _descriptors() -> set[int]:
         listed = [int(name) for name in os.listdir("/proc/self/fd")]
     except FileNotFoundError:  # no such file system: only what Python knows of can be named
         return set()
-    return {descriptor for descriptor in listed if _is_open(descriptor)}
-
-
-def _is_open(descriptor: int) -> bool:
-    """Other than that with which the list itself was read."""
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
+    # That with which the list itself was read is closed by now.
+    return {descriptor for descriptor in listed if is_open(descriptor)}
 
 
 def _natives() -> set[int]:

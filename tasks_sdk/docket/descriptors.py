@@ -16,14 +16,14 @@ def hold_standard_descriptors() -> None:
     event loops and children that close or replace their own do so with ours.
     """
     for descriptor, (name, mode) in enumerate(_MODES):
-        if not _is_open(descriptor):
+        if not is_open(descriptor):
             # The lowest free number, which is this one: all below it are taken by now.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(descriptor, mode, errors="backslashreplace", closefd=False))
 
 
-def _is_open(descriptor: int) -> bool:
+def is_open(descriptor: int) -> bool:
     try:
         os.fstat(descriptor)
     except OSError:
