@@ -103,7 +103,8 @@ class Vigil:
     def _look(self, post: Post, now: float) -> None:
         if post.killed:
             post.seat.overdue = now - post.watch.condemned_at > _OVERDUE
-        elif post.sitting is Sitting.READY and post.seat.phase in _WATCHED:
+        elif post.seat.phase in _WATCHED and (post.sitting is Sitting.READY or post.seat.phase == "draining"):
+            # What its first task tells to leave may be draining before anybody has seen that it was ready.
             running = post.seat.inflight
             since = max(self._since, post.forked_at)
             late = hangs.lateness(now, post.seat.ticked_at, since, post.seat.pause)

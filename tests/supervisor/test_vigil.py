@@ -247,6 +247,15 @@ def test_what_runs_in_a_worker_that_leaves_unasked_has_the_drain_timeout_and_is_
     assert sentence.why == "it was told to leave, not by us, and had not left after 30s"
 
 
+def test_one_that_leaves_before_anybody_saw_that_it_was_ready_is_watched_like_any_other() -> None:
+    """Its first task has told it to."""
+    scene = Scene()
+    scene.post.sitting = Sitting.BOOTING
+    leaving(scene)
+    scene.passes(32, ticking=True)
+    assert [sentence.guilty for sentence in scene.condemned] == [("d:0-0",)]
+
+
 def test_one_that_we_have_told_to_leave_blames_nobody() -> None:
     """Also when somebody else did so before: a service manager that signals every process, say."""
     scene = Scene()
