@@ -255,7 +255,8 @@ class Execution(ExecutionView):
 
         Raises TimeoutError at the limit, ExecutionCancelled, DeadLetter if it was set aside, TaskFailed in place of an
         exception that cannot be rebuilt here, ResultUnavailable if none can come (expired, never kept),
-        ResultStorageFailed if the result storage fails.
+        ResultStorageFailed if the result storage fails, ConnectionFailed if Redis cannot be reached: at first it is said
+        at once, a later outage is waited for, up to a minute.
         """
         limit = results.limit(timeout, deadline)
         results.refuse_if_struck(self.disposition is Disposition.STRUCK, self.key, self.error)

@@ -15,7 +15,7 @@ from docket.events import StateEvent, parse
 from docket.message import FIELDS, Record, parse_record
 from docket.states import ExecutionState
 from docket.store.keys import Keys
-from docket.store.requests import SUBSCRIBED, Commands, NextEvent, Operation
+from docket.store.requests import SUBSCRIBED, Attempt, Commands, NextEvent, Operation
 
 T = TypeVar("T")
 
@@ -24,6 +24,12 @@ _EXCEPTIONS = ("exception", "exception" + _ELSEWHERE)
 
 _LOOK_AGAIN = 60.0
 """Seconds after which a waiter looks at the record even without an event: it may have vanished without one."""
+
+_TRY_AGAIN = 0.5
+"""Seconds between a waiter's looks while Redis is away."""
+
+_LONGEST_OUTAGE = 60.0
+"""Seconds without Redis after which a waiter gives up."""
 
 
 def read_all(keys: Keys, key: str) -> Operation[tuple[Record | None, Sequence[bytes | None]]]:
@@ -79,16 +85,25 @@ def wait(keys: Keys, key: str, until: float | None, *, kept: timedelta) -> Opera
 
     What replaces a run, its retries and its successors have no end before theirs. So the first end that is heard is
     what was waited for, also if the key has gone on to another call before the record is read: what is read then is
-    none of this waiter's.
+    none of this waiter's. A Redis that is not there at first is said at once; later an outage is waited for.
     """
     if not kept:
         raise ResultUnavailable(f"no result of {key!r} will come: execution_ttl=0 keeps none")
     first: Record | None = None
     since, end = "", None
+    give_up_at = math.inf
     while True:
         # The clock is read first: what has ended before then is seen by the look. Events come over another connection,
         # and that of an earlier run of this key may still be on its way.
-        replies = yield Commands((("TIME",), ("HMGET", keys.runs(key), *FIELDS), ("GET", keys.results(key))))
+        look = Commands((("TIME",), ("HMGET", keys.runs(key), *FIELDS), ("GET", keys.results(key))))
+        patiently = first is not None and clock.monotonic() < give_up_at
+        replies = yield Attempt(look) if patiently else look
+        if replies is None:
+            give_up_at = min(give_up_at, clock.monotonic() + _LONGEST_OUTAGE)
+            later = yield from _next_end(keys, key, until, since, _TRY_AGAIN)
+            end = end or later
+            continue
+        give_up_at = math.inf
         record = parse_record(key, replies[1])
         if end is not None and first is not None and (record is None or not _belongs(record, end, first)):
             _raise_what_was_told(key, end)
@@ -101,18 +116,20 @@ def wait(keys: Keys, key: str, until: float | None, *, kept: timedelta) -> Opera
         if first is None:
             first = record
             since = clock.isoformat(int(replies[0][0]) * 1_000_000 + int(replies[0][1]))
-        end = yield from _next_end(keys, key, until, since)
+        end = yield from _next_end(keys, key, until, since, _LOOK_AGAIN)
 
 
-def _next_end(keys: Keys, key: str, until: float | None, since: str) -> Operation[StateEvent | None]:
-    """The next end that is told and was not before `since`; None if only the record can tell."""
+def _next_end(
+    keys: Keys, key: str, until: float | None, since: str, seconds: float
+) -> Operation[StateEvent | None]:
+    """The next end that is told and was not before `since`; None if only the record can tell, if there is still one."""
     channels = (keys.state_channel(key),)
     while True:
         left = None if until is None else until - clock.monotonic()
         if left is not None and left <= 0:
             raise _too_late(key)
-        event: Any = yield NextEvent(channels, _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN))
-        if event is None and left is not None and left <= _LOOK_AGAIN:
+        event: Any = yield NextEvent(channels, seconds if left is None else min(left, seconds))
+        if event is None and left is not None and left <= seconds:
             continue
         if event is None or event is SUBSCRIBED:
             return None

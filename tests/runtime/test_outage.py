@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from docket import Docket
+from docket import ConnectionFailed, Docket, results
+from docket.sync import Docket as BlockingDocket
 from tests.redis_server import RedisServer
 from tests.runtime.support import Gate, SyncGate, running, soon, until
 
 LIMIT = timedelta(seconds=8)
+
+
+async def ten() -> int:
+    return 10
 
 
 @pytest.fixture
@@ -145,6 +152,81 @@ async def test_a_waiter_is_served_across_a_restart(ours: Docket, own_redis: Redi
         gate.open.set()
         await asyncio.to_thread(own_redis.start)
         assert await waiting == "x"
+
+
+class Absence:
+    """Redis is gone for a third of a second, from right before the nth call on."""
+
+    def __init__(self, redis: RedisServer, nth: int) -> None:
+        self.over = threading.Event()
+        self._redis = redis
+        self._calls_left = nth
+
+    def before(self, do: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def done(asked: Any) -> Any:
+            self._calls_left -= 1
+            if self._calls_left == 0:
+                self._redis.stop()
+                threading.Timer(0.3, self._end).start()
+            return do(asked)
+
+        return done
+
+    def _end(self) -> None:
+        self._redis.start()
+        self.over.set()
+
+
+async def test_a_waiter_is_served_though_redis_goes_just_when_it_looks(
+    ours: Docket, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    ours.register(ten)
+    async with Docket("outage", own_redis.url) as client:
+        execution = await client.add("ten")()
+        absence = Absence(own_redis, 2)
+        monkeypatch.setattr(client.store, "ask", absence.before(client.store.ask))
+        waiting = asyncio.create_task(execution.get_result(timeout=LIMIT))
+        await until(absence.over.is_set)
+        async with running(ours):
+            assert await waiting == 10
+
+
+@pytest.mark.parametrize("moment", ["before it listens", "when it looks again"])
+async def test_a_blocking_waiter_is_served_though_redis_goes(
+    ours: Docket, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    ours.register(ten)
+    with BlockingDocket("outage", own_redis.url) as client:
+        execution = client.add("ten")()
+        if moment == "before it listens":
+            absence = Absence(own_redis, 1)
+            monkeypatch.setattr(client.store, "listen", absence.before(client.store.listen))
+        else:
+            absence = Absence(own_redis, 2)
+            monkeypatch.setattr(client.store, "ask", absence.before(client.store.ask))
+        waiting = asyncio.create_task(asyncio.to_thread(execution.get_result, timeout=LIMIT))
+        await until(absence.over.is_set)
+        async with running(ours):
+            assert await waiting == 10
+
+
+async def test_a_waiter_gives_up_a_redis_that_stays_away(
+    ours: Docket, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(results, "_LOOK_AGAIN", 0.2)
+    monkeypatch.setattr(results, "_TRY_AGAIN", 0.1)
+    monkeypatch.setattr(results, "_LONGEST_OUTAGE", 0.5)
+    execution = await ours.add("ten")()
+    waiting = asyncio.create_task(execution.get_result())
+    await until(lambda: ours.store.listener._confirmed)  # pyright: ignore[reportAttributeAccessIssue]
+    await asyncio.to_thread(own_redis.stop)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(ConnectionFailed):
+        await asyncio.wait_for(waiting, 5)
+    assert asyncio.get_running_loop().time() - began > 0.4
+    with pytest.raises(ConnectionFailed):  # at first it is said at once
+        await asyncio.wait_for(execution.get_result(), 2)
+    await asyncio.to_thread(own_redis.start)
 
 
 async def test_a_cancellation_asked_for_right_after_a_restart_reaches_the_body(

@@ -26,7 +26,7 @@ from docket import (
     results,
 )
 from docket.errors import NaiveDatetime, RemoteTraceback
-from docket.store.requests import SUBSCRIBED, Commands, NextEvent
+from docket.store.requests import SUBSCRIBED, Attempt, Commands, NextEvent
 from docket.sync import Docket as BlockingDocket
 from tests.runtime.support import Gate, finish, running, soon, work_off
 
@@ -429,6 +429,8 @@ async def waited(docket: Docket, *deeds: Deed) -> Any:
         try:
             while True:
                 request = operation.send(reply)
+                if isinstance(request, Attempt):
+                    request = request.request
                 if isinstance(request, Commands):
                     reply = await docket.store.ask(request)
                     continue

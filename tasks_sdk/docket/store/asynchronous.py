@@ -93,22 +93,28 @@ class AsyncPerformer:
                         reply = await subscription.next(request.timeout)
                     elif isinstance(request, Together):
                         reply = await all_of(map(self.perform, request.operations))
-                    elif isinstance(request, Attempt):
-                        try:
-                            reply = await self.ask(request.call)
-                        except (*BROKEN, ResponseError) as error:
-                            if not isinstance(error, BROKEN) and not refuses(error):
-                                raise
-                            if isinstance(translated(error, self.address.url), AuthenticationFailed):
-                                raise
                     else:
                         reply = await self._answer(request)
         finally:
             if subscription is not None:
                 await subscription.close()
 
-    async def _answer(self, request: Call | Commands | InTurn) -> Any:
-        return await (self._in_turn(request.calls) if isinstance(request, InTurn) else self.ask(request))
+    async def _answer(self, request: Call | Commands | InTurn | Attempt) -> Any:
+        if isinstance(request, InTurn):
+            return await self._in_turn(request.calls)
+        if isinstance(request, Attempt):
+            return await self._attempt(request.request)
+        return await self.ask(request)
+
+    async def _attempt(self, request: Call | Commands) -> Any:
+        try:
+            return await self.ask(request)
+        except (*BROKEN, ResponseError) as error:
+            if not isinstance(error, BROKEN) and not refuses(error):
+                raise
+            if isinstance(translated(error, self.address.url), AuthenticationFailed):
+                raise
+            return None
 
     async def _in_turn(self, calls: Iterable[Call]) -> list[Any]:
         """Redis carries one out while the next is put together."""

@@ -80,10 +80,22 @@ class BlockingPerformer:
             if listening is not None:
                 listening.close()
 
-    def _answer(self, request: Call | Commands | InTurn) -> Any:
+    def _answer(self, request: Call | Commands | InTurn | Attempt) -> Any:
         if isinstance(request, InTurn):
             return [self.ask(call) for call in request.calls]
+        if isinstance(request, Attempt):
+            return self._attempt(request.request)
         return self.ask(request)
+
+    def _attempt(self, request: Call | Commands) -> Any:
+        try:
+            return self.ask(request)
+        except (*BROKEN, ResponseError) as error:
+            if not isinstance(error, BROKEN) and not refuses(error):
+                raise
+            if isinstance(translated(error, self.address.url), AuthenticationFailed):
+                raise
+            return None
 
     def _perform_together(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         with ThreadPoolExecutor(max(1, len(operations)), "docket partitions") as threads:
@@ -112,14 +124,6 @@ class BlockingPerformer:
                         reply = listening.next(request.timeout)
                     elif isinstance(request, Together):
                         reply = self._perform_together(request.operations)
-                    elif isinstance(request, Attempt):
-                        try:
-                            reply = self.ask(request.call)
-                        except (*BROKEN, ResponseError) as error:
-                            if not isinstance(error, BROKEN) and not refuses(error):
-                                raise
-                            if isinstance(translated(error, self.address.url), AuthenticationFailed):
-                                raise
                     else:
                         reply = self._answer(request)
         finally:
@@ -207,7 +211,6 @@ class Listening:
         self._channels = channels
         self._pubsub: Any = None
         self._unconfirmed = 0
-        self._connect()
 
     def _connect(self) -> Any:
         self._unconfirmed = len(self._channels)

@@ -48,9 +48,9 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A call of somebody who can wait: the reply is `None` while Redis cannot be reached."""
+    """What somebody asks who can wait: the reply is `None` while Redis cannot be reached."""
 
-    call: Call
+    request: Call | Commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Emit:
 
 SUBSCRIBED = object()
 
-Request: TypeAlias = Call | Commands | InTurn | NextEvent | Together
+Request: TypeAlias = Call | Commands | InTurn | NextEvent | Together | Attempt
 Operation: TypeAlias = Generator[Request, Any, T]
-Stream: TypeAlias = Generator[Request | Attempt | Emit, Any, T]
+Stream: TypeAlias = Generator[Request | Emit, Any, T]
 """Like an operation, but it has something to tell on the way."""
 
 
