@@ -132,9 +132,6 @@ class Claims:
     def __contains__(self, entry: str) -> bool:
         return entry in self._flights
 
-    def at(self, place: int) -> Flight | None:
-        return next((flight for flight in self if flight.place == place), None)
-
     @property
     def entries(self) -> list[str]:
         return list(self._flights)

@@ -1,7 +1,8 @@
 """Names what blocks the event loop: which execution, and the line of the application at which it stands.
 
 A thread looks, because the loop cannot. A C call that holds the interpreter lock keeps this thread from looking too; it
-then looks in the very moment in which that call returns, and sees the same line.
+then looks in the very moment in which that call returns, and sees the same line. (As measured, one time in forty
+CPython does not hand the lock over then: if the loop turns next, nobody is named.)
 """
 
 from __future__ import annotations
@@ -110,13 +111,13 @@ class LoopWatch:
         silent = clock.monotonic() - turned_at
         if silent < TOLERATED:
             return
-        self._instead()
         if blocked is None or blocked.turned_at != turned_at:
             self._note(turned_at, self._look(turned_at, silent))
         elif silent >= _LONG and self._told_at != turned_at and self._alone():
             self._told_at = turned_at
             so_far = f"has been blocking the loop for {silent:.0f} s"
             _LOG.warning("%s; leases are renewed all the same", _told(blocked, so_far))
+        self._instead()  # last: whatever writes gives the interpreter lock away, and then there is nothing left to see
 
     def _note(self, turned_at: float, blocked: _Blocked | None) -> None:
         """Kept for when the loop turns again, unless it has done so while somebody looked: then it is told here."""
@@ -134,18 +135,22 @@ class LoopWatch:
         return in_threads if computing and silent < _TURN * in_threads else 0
 
     def _look(self, turned_at: float, silent: float) -> _Blocked | None:
-        if crowd := self._crowd(silent):
-            return _Blocked(turned_at, turned_at, "", None, crowd)
+        # First of all, and who flies before where the loop stands: it may go on in any moment.
+        flights = {flight.place: flight for flight in self._claims}
         frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - documented, underscore and all
         stack = stacks.live(frames.get(self._loop_thread))
+        if crowd := self._crowd(silent):
+            return _Blocked(turned_at, turned_at, "", None, crowd)
         place = stacks.place_of(stack)
-        flight = None if place is None else self._claims.at(place)
+        flight = None if place is None else flights.get(place)
         at = stacks.application_frame(stacks.inside(stack))
         if at is None or stacks.is_standard(at):
             # We ourselves, on somebody's behalf or on nobody's, or what we called (to log, to load): whatever kept us
             # from going on, it is not his doing.
             return None
         if flight is None or flight.in_thread:
+            if self._turned_at != turned_at:
+                return None  # it has gone on, so this may be half a stack
             # No body of an execution: the application around an embedded worker, or a callback that a task left behind.
             return _Blocked(turned_at, turned_at, "", at)
         # It cannot have blocked the loop before it was claimed, which is more exact than the last tick.

@@ -144,9 +144,6 @@ class Shares:
     def __iter__(self) -> Iterator[Flight]:
         return itertools.chain.from_iterable(self.each)
 
-    def at(self, place: int) -> Flight | None:
-        return next((flight for flight in self if flight.place == place), None)
-
     @property
     def entries(self) -> list[str]:
         return [entry for share in self.each for entry in share.entries]

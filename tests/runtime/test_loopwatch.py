@@ -57,8 +57,11 @@ async def test_a_c_call_that_holds_the_interpreter_lock_is_named_too(
             re.match(r"(a+)+$", "a" * length + "b")
             length += 1
 
-    await docket.add(matches, key="regex")()
-    await work_off(docket, 60.0)
+    for _ in range(3):  # one time in forty CPython lets the loop go on before anybody could look
+        await docket.add(matches, key="regex")()
+        await work_off(docket, 60.0)
+        if told(caplog):
+            break
     (line,) = told(caplog)
     assert line.startswith("regex (matches) blocked the loop for ")
     first = matches.__code__.co_firstlineno
