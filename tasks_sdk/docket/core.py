@@ -25,7 +25,7 @@ from docket.snapshot import DocketSnapshot, WorkerInfo
 from docket.store import figures
 from docket.store.connect import check as check_url
 from docket.store.keys import Keys, singles
-from docket.store.refusals import ForeignKey, foreign, names_of, types_of
+from docket.store.refusals import ForeignKey, foreign, in_words, names_of, types_of
 from docket.store.requests import Operation, Together, read
 from docket.strikelist import Restore, Strike, StrikeInstruction, StrikeList
 from docket.tasks import standard_tasks
@@ -136,7 +136,7 @@ class Core(Generic[E]):
                 disposition=outcome.disposition,
             )
             if outcome.refusal is not None:
-                why = (yield from self._why_refused(call, outcome.refusal)) or outcome.refusal
+                why = yield from self._why_refused(call, outcome.refusal)
                 execution.schedule_exception = SchedulingFailed(f"cannot schedule {call.key!r}: {why}")
             if outcome.struck_by is not None:
                 execution.error = outcome.struck_by.reason
@@ -189,15 +189,15 @@ class Core(Generic[E]):
             return [(yield from operation(self.partitions.parts[0]))]
         return (yield Together([operation(part) for part in self.partitions.parts]))
 
-    def _why_refused(self, call: TaskCall, refusal: str) -> Operation[ForeignKey | None]:
-        """Which key holds something foreign, if that is the reason."""
+    def _why_refused(self, call: TaskCall, refusal: str) -> Operation[ForeignKey | str]:
+        """Names the key that holds something foreign, if that is the reason."""
         if "WRONGTYPE" not in refusal:
-            return None
+            return in_words(refusal)
         keys = self.keys_of(call.key)
         named = admission.known_to_the_caller(self.registry.get(call.function_name), call.args, call.kwargs)
         texts = [call.key, *(str(row[1]) for row in named or ())]
         names = [*names_of(keys, texts), *singles(keys)]
-        return foreign(names, (yield types_of(names)))
+        return foreign(names, (yield types_of(names))) or in_words(refusal)
 
     def body_of(self, call: TaskCall, header: bytes) -> bytes:
         """What is written into the ledger for this call."""

@@ -219,7 +219,9 @@ class ExecutionView:
         self.progress.learn(progress)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.function_name} {self.key!r} {self.state}>"
+        refused = self.disposition in (Disposition.STRUCK, Disposition.FAILED)
+        stands = f"not scheduled: {self.disposition}" if refused else self.state
+        return f"<{type(self).__name__} {self.function_name} {self.key!r} {stands}>"
 
 
 class Execution(ExecutionView):
@@ -255,8 +257,8 @@ class Execution(ExecutionView):
 
         Raises TimeoutError at the limit, ExecutionCancelled, DeadLetter if it was set aside, TaskFailed in place of an
         exception that cannot be rebuilt here, ResultUnavailable if none can come (expired, never kept),
-        ResultStorageFailed if the result storage fails, ConnectionFailed if Redis cannot be reached: at first it is said
-        at once, a later outage is waited for, up to a minute.
+        ResultStorageFailed if the result storage fails, ConnectionFailed if Redis cannot be reached: at first that is
+        said at once, a later outage is waited for, up to a minute.
         """
         limit = results.limit(timeout, deadline)
         results.refuse_if_struck(self.disposition is Disposition.STRUCK, self.key, self.error)

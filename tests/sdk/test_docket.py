@@ -13,6 +13,7 @@ from docket import BadURL, Disposition, Docket, DocketError, Execution
 from docket.docket import RunningExecution
 from docket.errors import SchedulingFailed
 from docket.store.scripts import Call
+from tests.redis_server import RedisServer
 from tests.runtime.support import Gate, running, soon, work_off
 
 LIMIT = timedelta(seconds=5)
@@ -207,6 +208,20 @@ async def test_something_foreign_at_our_key_is_a_clear_error_that_names_the_key(
         await redis.delete(name)
     assert (await docket.add(note, key="k")()).disposition is Disposition.SCHEDULED
     await docket.clear()
+
+
+async def test_a_full_redis_is_a_clear_error(own_redis: RedisServer):
+    async def note() -> None: ...
+
+    async with Docket(name="full", url=own_redis.url) as docket, docket.redis() as redis:
+        await docket.add(note)()
+        await redis.execute_command("CONFIG", "SET", "maxmemory", "1mb")
+        with pytest.raises(SchedulingFailed, match="cannot schedule 'k': Redis has reached its maxmemory"):
+            await docket.add(note, key="k")()
+        [refused] = await docket.add_many([docket.call(note, key="k")()])
+        assert repr(refused) == "<Execution note 'k' not scheduled: failed>"
+        await redis.execute_command("CONFIG", "SET", "maxmemory", "0")
+        assert repr(await docket.add(note, key="k")()) == "<Execution note 'k' queued>"
 
 
 async def test_one_foreign_key_does_not_keep_a_batch_from_being_scheduled(docket: Docket):

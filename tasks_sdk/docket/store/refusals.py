@@ -16,6 +16,7 @@ from docket.store.scripts import Call
 
 _MOST_KEYS = 200
 _LONGEST_KEY = 300
+_PLACE = re.compile(r"@user_script: ?\d+: ?-?")
 _TOLD = re.compile(r"the key '.+' in Redis holds a \w+, where docket keeps a .+", re.DOTALL)
 
 
@@ -46,6 +47,13 @@ def is_about_permissions(error: BaseException) -> bool:
     return isinstance(error, NoPermissionError) or any(
         words in str(error) for words in ("NOPERM", "The user executing the script can't")
     )
+
+
+def in_words(refusal: str) -> str:
+    """What Redis says of a script, without the place in the script; of its memory, what it means for the caller."""
+    if "OOM " in refusal:
+        return "Redis has reached its maxmemory and takes nothing more: give it more, or let what has ended expire"
+    return _PLACE.sub("", refusal).strip()
 
 
 def forbidden(error: BaseException) -> Forbidden:
