@@ -197,7 +197,7 @@ class Executor:
             value = await self._call(flight, opening, kwargs)
         except BaseException as error:
             # Whoever deals with the errors of bodies has none before it if the body has not run.
-            if await opening.close(error) and not opening.has_failed:
+            if await opening.close(error) and opening.failure is None:
                 return None
             raise
         await opening.close(None)

@@ -51,7 +51,7 @@ class Opening:
         "_values",
         "execution",
         "expire",
-        "has_failed",
+        "failure",
         "limit_names",
         "perpetual",
         "retry",
@@ -71,8 +71,8 @@ class Opening:
         self.perpetual: Perpetual | None = None
         self.time_limit: TimeLimit | None = None
         self.limit_names: Mapping[str, str] = {}
-        self.has_failed = False
-        """Something could not be opened in the thread, so the body has not run."""
+        self.failure: BaseException | None = None
+        """Why something could not be opened in the thread: then the body has not run."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stack: AsyncExitStack | None = None
         self._thread_stack: ExitStack | None = None
@@ -261,21 +261,20 @@ class Opening:
         self, kwargs: dict[str, Any], body_begins: Callable[[], object], body_ended: Callable[[], object]
     ) -> Any:
         """What the body returns. The rest is opened before `body_begins` is called, and closed after `body_ended`."""
-        failure: BaseException | None = None
         with ExitStack() as self._thread_stack:
             try:
                 kwargs = self._open_in_thread(kwargs)
                 self._raise_failures()
             except BaseException as error:
-                failure, self.has_failed = error, True
+                self.failure = error
                 raise
             try:
                 body_begins()
                 return self.task.function(*self.execution.args, **kwargs)
             finally:
                 body_ended()
-        if failure is not None:
-            raise failure  # whatever those that were open already made of it: the body has not run
+        if self.failure is not None:
+            raise self.failure  # whatever those that were open already made of it: the body has not run
         return None
 
     def _open_in_thread(self, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -344,13 +344,12 @@ class Worker:
         for desk in self.desks:
             desk.keep_the_lease()
         release = contain(self._loop)
-        tokens = (current_docket.set(self.docket), current_worker.set(self))
         self._is_running = True
         self._run_ended = asyncio.Event()
         ending = AsyncExitStack()
         ending.callback(self._run_ended.set)
-        ending.callback(current_worker.reset, tokens[1])
-        ending.callback(current_docket.reset, tokens[0])
+        ending.callback(current_worker.reset, current_worker.set(self))
+        ending.callback(current_docket.reset, current_docket.set(self.docket))
         around = await ending.enter_async_context(AsyncExitStack())
         ending.push_async_callback(self.shared.close)
         for desk in self.desks:

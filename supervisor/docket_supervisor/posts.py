@@ -68,6 +68,8 @@ class Watch:
     sampled_started: int = 0
     """How many runs it had begun by then."""
     condemned_at: float = 0.0
+    unasked: tuple[float, set[str]] | None = None
+    """Since when it has been leaving though nobody here told it to, and the entries of what it ran then."""
 
 
 class Post:

@@ -13,7 +13,7 @@ import redis.exceptions
 
 from docket import clock
 from docket.errors import AuthenticationFailed, BadURL, ConnectionFailed
-from docket.store.connect import check, refuses
+from docket.store.connect import check, refuses, takes_no_writes
 from docket.store.ledger import HandedOver as Outcome
 from docket.store.ledger import in_one, renewal_interval
 from docket.store.ledgers import AnyLedger, open_ledger
@@ -46,8 +46,6 @@ AWAY = (
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
 )
-_UNWRITABLE = ("READONLY ", "NOREPLICAS ", "OOM ", "MISCONF ")
-"""How Redis begins when it answers and takes nothing that is written; redis-py makes classes of the first and third."""
 TICK = 0.5
 """Seconds between two signs that the loop turns, and looks at the board."""
 CALM_TICK = 2.0
@@ -399,16 +397,6 @@ class Steward:
 def is_away(error: Exception) -> bool:
     """Workers wait as well when they meet this, and claim nothing meanwhile."""
     return isinstance(error, AWAY) or refuses(error) or takes_no_writes(error)
-
-
-def takes_no_writes(error: Exception) -> bool:
-    """It is full, a replica, short of replicas, or cannot save; whatever only reads is answered."""
-    if isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):
-        return True
-    # Redis 6.2 wraps what a script ran into in a text of its own.
-    return isinstance(error, redis.exceptions.ResponseError) and any(
-        word in str(error) for word in _UNWRITABLE
-    )
 
 
 async def _until_next(seconds: float) -> None:

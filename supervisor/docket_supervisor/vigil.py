@@ -52,8 +52,6 @@ class Vigil:
         self._drain_timeout = settings.drain_timeout
         # A worker that leaves by itself, since it has found a bug in itself, hands back in its own time.
         self._patience = (settings.drain_timeout + settings.kill_margin).total_seconds()
-        self._unasked: dict[int, tuple[float, set[str]]] = {}
-        """Since when a process has been leaving that nobody here told to, and what it was running then."""
         self._posts, self._acts, self._dumps = posts, acts, dumps
         # Never so long that the first step of the ladder could be missed.
         first_step = self._ladder.steps[0][0]
@@ -71,9 +69,6 @@ class Vigil:
         if sampling:
             self._next_sample = now + _SAMPLED_EVERY
         calm = True
-        if self._unasked:
-            pids = {post.pid for post in self._posts}
-            self._unasked = {pid: seen for pid, seen in self._unasked.items() if pid in pids}
         for post in self._posts:
             if post.pid:
                 if not post.watch.sampled_at or (sampling and self._may_have_grown(post, now)):
@@ -228,8 +223,8 @@ class Vigil:
         was running at a death by a signal."""
         if post.seat.phase != "draining" or post.seat.drain_at is not None:
             return
-        since, concerned = self._unasked.setdefault(post.pid, (now, {each.entry for each in running}))
-        if since == now:
+        if post.watch.unasked is None:
+            post.watch.unasked = now, {each.entry for each in running}
             if running:
                 logger.warning(
                     "%s was told to leave, and not by us; it runs %s, which has %s to end by itself",
@@ -237,7 +232,9 @@ class Vigil:
                     ", ".join(map(str, running)),
                     describe(self._drain_timeout),
                 )
-        elif now - since >= self._patience:
+            return
+        since, concerned = post.watch.unasked
+        if now - since >= self._patience:
             entries = tuple(each.entry for each in running if each.entry in concerned)
             why = f"it was told to leave, not by us, and had not left after {describe(self._drain_timeout)}"
             self._acts.condemn(post, Sentence("drain-deadline", why, entries))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, overload
 
-from docket import clock, scheduling
+from docket import clock, durations, scheduling
 from docket.core import Core
 from docket.execution import TaskCall
 from docket.registry import Registry, TaskFunction
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from docket.execution import Execution
 
 P = ParamSpec("P")
-
-_NOTHING = timedelta(0)
 
 
 class Entry(NamedTuple):
@@ -127,14 +125,12 @@ def _moments(
     count: int, over: timedelta, start: datetime | None, jitter: timedelta | None
 ) -> Iterator[datetime]:
     """Checked at once, then a moment for each call."""
-    if over <= _NOTHING:
-        raise ValueError(f"expected over to be positive, got {over}")
-    if jitter is not None and jitter < _NOTHING:
-        raise ValueError(f"expected jitter to be zero or more, got {jitter}")
+    durations.positive(over, "over")
+    jitter = durations.zero_or_more(jitter, "jitter") if jitter is not None else timedelta(0)
     if start is None:
         start = clock.now()
     clock.to_us(start)
-    return _spread(count, over, start, jitter or _NOTHING)
+    return _spread(count, over, start, jitter)
 
 
 def _spread(count: int, over: timedelta, start: datetime, jitter: timedelta) -> Iterator[datetime]:

@@ -37,7 +37,7 @@ def parse(text: str) -> timedelta:
 
 def positive(span: object, name: str) -> timedelta:
     """TypeError or ValueError with a sentence if it is no duration, or not positive."""
-    checked = _a_span(span, name)
+    checked = a_span(span, name)
     if checked <= timedelta(0):
         raise ValueError(f"expected {name} to be positive, got {span}")
     return checked
@@ -45,13 +45,14 @@ def positive(span: object, name: str) -> timedelta:
 
 def zero_or_more(span: object, name: str) -> timedelta:
     """The same, but it may be nothing."""
-    checked = _a_span(span, name)
+    checked = a_span(span, name)
     if checked < timedelta(0):
         raise ValueError(f"expected {name} to be zero or more, got {span}")
     return checked
 
 
-def _a_span(span: object, name: str) -> timedelta:
+def a_span(span: object, name: str) -> timedelta:
+    """TypeError with a sentence if it is no duration; it may be negative."""
     if not isinstance(span, timedelta):
         raise TypeError(f"expected {name} to be a timedelta, got {span!r}")
     return span

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
-from docket import clock, payload, progress, resultstorage
+from docket import clock, durations, payload, progress, resultstorage
 from docket.errors import CannotLoad, DeadLetter, ExecutionCancelled, ResultUnavailable, TaskFailed
 from docket.events import StateEvent, parse
 from docket.message import FIELDS, Record, parse_record
@@ -48,9 +48,8 @@ def limit(timeout: timedelta | None, deadline: datetime | None) -> float | None:
         timeout = clock.from_us(clock.to_us(deadline, "deadline")) - clock.now()
     if timeout is None:
         return None
-    if not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"expected timeout to be a timedelta, got {timeout!r}")
-    return clock.monotonic() + timeout.total_seconds() if timeout > timedelta(0) else -math.inf
+    left = durations.a_span(timeout, "timeout")
+    return clock.monotonic() + left.total_seconds() if left > timedelta(0) else -math.inf
 
 
 def refuse_if_struck(struck: bool, key: str, error: str | None) -> None:

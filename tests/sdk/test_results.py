@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, SupportsFloat
+from typing import Any
 
 import pytest
 import redis.exceptions
@@ -598,54 +597,3 @@ async def test_waiters_of_either_kind_are_told_of_the_cancellation(
             with pytest.raises(ExecutionCancelled):
                 await waiting
             await docket.cancel("k")
-
-
-class Slow:
-    """A storage that never gives anything back; with `hurry`, when the loop has turned."""
-
-    def __init__(self, hurry: bool = False) -> None:
-        self.hurry = hurry
-        self.held: Mapping[str, Any] = {}
-
-    async def put(
-        self,
-        key: str,
-        value: Mapping[str, Any],
-        *,
-        collection: str | None = None,
-        ttl: SupportsFloat | None = None,
-    ) -> None:
-        self.held = value
-
-    async def get(self, key: str, *, collection: str | None = None) -> Mapping[str, Any] | None:
-        await (asyncio.sleep(0.001) if self.hurry else asyncio.Event().wait())
-        return self.held
-
-
-async def test_a_limit_of_nothing_gives_what_a_result_storage_has(docket_name: str, redis_url: str):
-    async with Docket(docket_name, redis_url, result_storage=Slow(hurry=True)) as docket:
-        execution = await docket.add(quick)(1)
-        await work_off(docket)
-        assert await execution.get_result(timeout=timedelta(0)) == 1
-        assert await execution.get_result(deadline=soon(seconds=-5)) == 1
-
-
-async def test_a_limit_counts_for_the_result_storage_too(docket_name: str, redis_url: str):
-    async with Docket(docket_name, redis_url, result_storage=Slow()) as docket:
-        execution = await docket.add(quick, key="k")(1)
-        await work_off(docket)
-        began = time.monotonic()
-        with pytest.raises(TimeoutError, match="the result of 'k' has not come in time"):
-            await execution.get_result(timeout=AT_ONCE)
-        assert time.monotonic() - began < 0.9
-
-    def ask() -> float:
-        with BlockingDocket(docket_name, redis_url, result_storage=Slow()) as blocking:
-            found = blocking.get_execution("k")
-            assert found is not None
-            began = time.monotonic()
-            with pytest.raises(TimeoutError, match="the result of 'k' has not come in time"):
-                found.get_result(timeout=AT_ONCE)
-            return time.monotonic() - began
-
-    assert await asyncio.to_thread(ask) < 0.9

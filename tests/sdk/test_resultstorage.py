@@ -6,6 +6,7 @@ import asyncio
 import base64
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any, SupportsFloat
@@ -24,7 +25,7 @@ from docket import (
 )
 from docket.resultstorage import AsyncKeyValue, ResultStorage
 from docket.sync import Docket as BlockingDocket
-from tests.runtime.support import NO_TIME, Gate, finish, running, until, work_off
+from tests.runtime.support import NO_TIME, Gate, finish, running, soon, until, work_off
 
 
 class Shelf:
@@ -56,6 +57,7 @@ class Shelf:
 
     async def get(self, key: str, *, collection: str | None = None) -> Mapping[str, Any] | None:
         await self._misbehave()
+        await asyncio.sleep(0.001)  # as with a real one, the loop turns before it has answered
         self.loops.add(id(asyncio.get_running_loop()))
         return self.held.get(key)
 
@@ -424,3 +426,33 @@ async def test_the_wrapper_itself(shelf: Shelf, caplog: pytest.LogCaptureFixture
     assert shelf.puts == [("n", 2.5)]
     assert await storage.fetch("n") == b"pvalue"
     assert await storage.fetch("nothing") is None
+
+
+async def test_a_limit_of_nothing_gives_what_the_storage_has(docket: Docket):
+    execution = await docket.add(echo)(1)
+    await work_off(docket)
+    assert await execution.get_result(timeout=timedelta(0)) == 1
+    assert await execution.get_result(deadline=soon(seconds=-5)) == 1
+
+
+async def test_a_limit_counts_for_the_storage_too(
+    docket: Docket, docket_name: str, redis_url: str, shelf: Shelf
+):
+    execution = await docket.add(echo, key="k")(1)
+    await work_off(docket)
+    shelf.hangs = True
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="the result of 'k' has not come in time"):
+        await execution.get_result(timeout=timedelta(milliseconds=50))
+    assert time.monotonic() - began < 0.9
+
+    def ask() -> float:
+        with BlockingDocket(docket_name, redis_url, result_storage=shelf) as blocking:
+            found = blocking.get_execution("k")
+            assert found is not None
+            began = time.monotonic()
+            with pytest.raises(TimeoutError, match="the result of 'k' has not come in time"):
+                found.get_result(timeout=timedelta(milliseconds=50))
+            return time.monotonic() - began
+
+    assert await asyncio.to_thread(ask) < 0.9

@@ -336,9 +336,17 @@ def translating(url: str) -> Generator[None]:
 
 def refuses(error: BaseException) -> bool:
     """True if this server is not, or not at the moment, the one to do it: nothing of what was asked has happened."""
-    return isinstance(error, _REFUSALS) or (
-        isinstance(error, exceptions.ResponseError) and any(words in str(error) for words in _REFUSED)
-    )
+    return isinstance(error, _REFUSALS) or _says(error, _REFUSED)
+
+
+def takes_no_writes(error: BaseException) -> bool:
+    """True if this server is full, a replica, short of replicas, or cannot save; whatever only reads is answered."""
+    return isinstance(error, _UNWRITABLE) or _says(error, _UNWRITTEN)
+
+
+def _says(error: BaseException, words: tuple[str, ...]) -> bool:
+    """Redis 6.2 wraps what a script ran into in a text of its own."""
+    return isinstance(error, exceptions.ResponseError) and any(each in str(error) for each in words)
 
 
 _REFUSALS = (
@@ -351,9 +359,12 @@ _REFUSALS = (
     exceptions.BusyLoadingError,
     finding.NotThere,
 )
-# Redis 6.2 wraps what a script ran into in a text of its own. The last one is said while a slot is being moved, and
-# then by the first command of each script (`lua/_house.lua`).
+# The last one is said while a slot is being moved, and then by the first command of each script (`lua/_house.lua`).
 _REFUSED = ("READONLY ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "access a non local key")
+
+_UNWRITABLE = (exceptions.OutOfMemoryError, exceptions.ReadOnlyError)
+_UNWRITTEN = ("READONLY ", "NOREPLICAS ", "OOM ", "MISCONF ")
+"""How Redis begins when it answers and takes nothing that is written; redis-py makes classes of the first and third."""
 
 BROKEN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 """What a lost, refused or silent connection raises; what is final among them is told apart by `is_final`."""
