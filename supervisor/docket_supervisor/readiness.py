@@ -46,7 +46,7 @@ def _startup(board: Board) -> Probe:
 
 def _ready(board: Board, settings: SupervisorSettings, now: float) -> Probe:
     if board.bulletin.reachable is not True:
-        return Probe(False, "Redis does not answer")
+        return Probe(False, "Redis does not answer, or takes no writes")
     if board.bulletin.phase not in ("starting", "running") or board.bulletin.quiet:
         return Probe(False, f"the service is {board.bulletin.phase or 'starting'}")
     if now - board.bulletin.ticked_at > SILENCE:

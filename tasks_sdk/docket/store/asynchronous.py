@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import redis.asyncio
 from redis.exceptions import NoScriptError, ResponseError
 
-from docket.errors import AuthenticationFailed
 from docket.processors import processors
 from docket.store import refusals
 from docket.store.connect import (
@@ -19,9 +18,8 @@ from docket.store.connect import (
     Address,
     async_client,
     cluster_client,
+    is_outage,
     may_try_again,
-    refuses,
-    translated,
     translating,
 )
 from docket.store.gathering import all_of
@@ -110,9 +108,7 @@ class AsyncPerformer:
         try:
             return await self.ask(request)
         except (*BROKEN, ResponseError) as error:
-            if not isinstance(error, BROKEN) and not refuses(error):
-                raise
-            if isinstance(translated(error, self.address.url), AuthenticationFailed):
+            if not is_outage(error):
                 raise
             return None
 

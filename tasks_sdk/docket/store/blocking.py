@@ -12,16 +12,14 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from docket import clock
-from docket.errors import AuthenticationFailed
 from docket.store import refusals
 from docket.store.connect import (
     BROKEN,
     Address,
     blocking_client,
     cluster_client,
+    is_outage,
     may_try_again,
-    refuses,
-    translated,
     translating,
 )
 from docket.store.keys import raw_name
@@ -91,9 +89,7 @@ class BlockingPerformer:
         try:
             return self.ask(request)
         except (*BROKEN, ResponseError) as error:
-            if not isinstance(error, BROKEN) and not refuses(error):
-                raise
-            if isinstance(translated(error, self.address.url), AuthenticationFailed):
+            if not is_outage(error):
                 raise
             return None
 

@@ -339,6 +339,11 @@ def refuses(error: BaseException) -> bool:
     return isinstance(error, _REFUSALS) or _says(error, _REFUSED)
 
 
+def is_outage(error: BaseException) -> bool:
+    """True if Redis cannot be reached, or is not the one to ask, and that may be over soon."""
+    return (isinstance(error, BROKEN) or refuses(error)) and not _is_about_passwords(error)
+
+
 def takes_no_writes(error: BaseException) -> bool:
     """True if this server is full, a replica, short of replicas, or cannot save; whatever only reads is answered."""
     return isinstance(error, _UNWRITABLE) or _says(error, _UNWRITTEN)
