@@ -24,6 +24,8 @@ _LOOKING = 0.25
 """Seconds between looks whether only those are left that cannot be ended."""
 _UNWINDING = 1.0
 """Seconds that an interrupted body has for its clean-up."""
+_SHORT = 5.0
+"""Seconds of a drain that somebody waits for who has failed."""
 _LEAVING = 2.0
 """Seconds for the last outcomes, however late the bodies have ended."""
 
@@ -56,6 +58,11 @@ class Drain:
         if not self.asked.is_set():
             timeout = self._worker.settings.drain_timeout
             self.ask(None if timeout is None else clock.monotonic() + timeout.total_seconds())
+
+    def ask_for_a_short_one(self) -> None:
+        """Within a few seconds, or the worker's own drain timeout if that is less."""
+        self.ask_as_set()
+        self.ask(clock.monotonic() + _SHORT)
 
     @asynccontextmanager
     async def unless_asked(self) -> AsyncGenerator[None]:

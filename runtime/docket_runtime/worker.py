@@ -86,7 +86,8 @@ class Worker:
     `scheduling_resolution` and `message_batch` are upper bounds, kept for users of the reference; nothing is polled.
     `partitions`: which of a docket that is split it serves (None: all). ValueError if a number makes no sense.
 
-    Leaving its context ends a run that is still under way: it drains, and returns.
+    Leaving its context ends a run that is still under way: it drains, and returns. An error that leaves the context
+    waits five seconds for that at most; what still runs then is interrupted and handed back.
     """
 
     def __init__(
@@ -213,7 +214,9 @@ class Worker:
             return
         try:
             if self._is_running:
-                self.drain.ask_as_set()
+                # Who fails wants to hear of it, and would never do so beside a task that does not end.
+                failed = exc is not None and not isinstance(exc, asyncio.CancelledError)
+                (self.drain.ask_for_a_short_one if failed else self.drain.ask_as_set)()
                 await self._run_ended.wait()
         finally:
             await opened.aclose()

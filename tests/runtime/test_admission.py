@@ -173,7 +173,7 @@ async def test_what_was_admitted_once_is_not_refused_when_it_comes_again(
 
     async def body(
         key: str = TaskKey(),
-        retry: Retry = Retry(attempts=2, delay=timedelta(milliseconds=20)),
+        retry: Retry = Retry(attempts=2, delay=HOUR),
         limit: ConcurrencyLimit = ConcurrencyLimit(on_conflict=on_conflict),
     ) -> None:
         ran.append(f"{key} {retry.attempt}")
@@ -188,6 +188,7 @@ async def test_what_was_admitted_once_is_not_refused_when_it_comes_again(
         await until(lambda: ran == ["first 1"])
         await docket.add(body, key="second")()
         await until(lambda: gates.running == ["second"])
+        await testing.advance(docket, HOUR)
         async with asyncio.timeout(5):
             while not any(limit.waiting for limit in await docket.limits()):
                 await asyncio.sleep(0.005)

@@ -193,6 +193,24 @@ async def test_leaving_the_context_waits_no_longer_than_a_drain(docket: Docket):
     await docket.clear()
 
 
+async def test_an_error_that_leaves_the_context_does_not_wait_for_a_task_that_never_ends(
+    docket: Docket, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("docket_runtime.drain._SHORT", 0.1)
+    gate = Gate()
+    docket.register(gate, names=["gate"])
+    with pytest.raises(LookupError):
+        async with Worker(docket) as worker:
+            run = asyncio.create_task(worker.run_forever())
+            execution = await docket.add("gate")("x")
+            await gate.has_begun()
+            raise LookupError
+    assert run.done() and run.exception() is None
+    await execution.sync()
+    assert execution.state == "queued", "it was handed back"
+    await docket.clear()
+
+
 async def test_wait_for_around_a_run_raises_its_timeout(docket: Docket):
     async with Worker(docket) as worker:
         with pytest.raises(TimeoutError):
