@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from docket import clock
+from docket_runtime.settings import SHORT_DRAIN
 
 if TYPE_CHECKING:
     from docket_runtime.worker import Worker
@@ -24,8 +25,6 @@ _LOOKING = 0.25
 """Seconds between looks whether only those are left that cannot be ended."""
 _UNWINDING = 1.0
 """Seconds that an interrupted body has for its clean-up."""
-_SHORT = 5.0
-"""Seconds of a drain that somebody waits for who has failed."""
 _LEAVING = 2.0
 """Seconds for the last outcomes, however late the bodies have ended."""
 
@@ -56,13 +55,21 @@ class Drain:
     def ask_as_set(self) -> None:
         """Within the worker's own drain timeout, unless it was asked for before."""
         if not self.asked.is_set():
-            timeout = self._worker.settings.drain_timeout
-            self.ask(None if timeout is None else clock.monotonic() + timeout.total_seconds())
+            self.ask(self.in_full())
 
     def ask_for_a_short_one(self) -> None:
         """Within a few seconds, or the worker's own drain timeout if that is less."""
         self.ask_as_set()
-        self.ask(clock.monotonic() + _SHORT)
+        self.ask(self.in_short())
+
+    def in_full(self) -> float | None:
+        """The deadline of a drain that begins now and takes the worker's own drain timeout."""
+        timeout = self._worker.settings.drain_timeout
+        return None if timeout is None else clock.monotonic() + timeout.total_seconds()
+
+    def in_short(self) -> float:
+        """The same for one of somebody who was asked twice, or has failed."""
+        return clock.monotonic() + SHORT_DRAIN.total_seconds()
 
     @asynccontextmanager
     async def unless_asked(self) -> AsyncGenerator[None]:

@@ -16,7 +16,6 @@ from typing import Any, cast
 
 import anyio
 
-from docket import clock
 from docket.docket import Docket
 from docket.errors import DocketError
 from docket.registry import TaskFunction, plan
@@ -27,7 +26,7 @@ from docket_runtime.afterwards import Bequest, as_text, become
 from docket_runtime.dumping import dump_on_request
 from docket_runtime.health import Health
 from docket_runtime.ports import CannotListen, healthcheck_server, metrics_server
-from docket_runtime.settings import SHORT_DRAIN, WorkerSettings
+from docket_runtime.settings import WorkerSettings
 from docket_runtime.surroundings import Surroundings
 from docket_runtime.telemetry import flush
 from docket_runtime.worker import Worker
@@ -259,15 +258,14 @@ class _Watch:
         self._heard += 1
         self._worker.begins_anew = False
         set_from_above = self._worker.surroundings.board.drain_at
-        grace = self._worker.settings.drain_timeout
         if self._heard >= 3 and set_from_above is None:
             _LOG.warning("%s for the third time: leaving at once", number.name)
             _leave_now(128 + number)
         if self._heard == 1:
-            own = None if grace is None else clock.monotonic() + grace.total_seconds()
+            own = self._worker.drain.in_full()
             said = "draining; once more for a short drain"
         else:
-            own = clock.monotonic() + SHORT_DRAIN.total_seconds()
+            own = self._worker.drain.in_short()
             said = "draining for 5 s at most; once more to leave at once"
         # A supervisor that has set the instant has said so itself, once for all its workers.
         _LOG.log(logging.INFO if set_from_above is None else logging.DEBUG, "%s: %s", number.name, said)
@@ -280,6 +278,5 @@ class _Watch:
         except BlockingIOError:
             return
         self._loop.remove_reader(fd)
-        grace = self._worker.settings.drain_timeout
         _LOG.warning("the supervisor is gone: draining, then leaving")
-        self._worker.drain.ask(None if grace is None else clock.monotonic() + grace.total_seconds())
+        self._worker.drain.ask(self._worker.drain.in_full())

@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from docket import CurrentDocket, Docket, Retry, TaskKey, Worker
+from docket import CurrentDocket, Docket, Execution, Retry, TaskKey, Worker
 from docket import sync as blocking
 from docket_runtime.surroundings import Surroundings
 from tests.cli.conftest import variables
@@ -141,13 +143,26 @@ async def test_two_runs_of_one_worker_at_once_are_refused(docket: Docket):
             await asyncio.wait_for(worker.run_until_finished(), 2)
 
 
-async def test_a_cancelled_run_drains_and_then_raises_the_cancellation(docket: Docket):
+class AtWork(NamedTuple):
+    run: asyncio.Task[None]
+    execution: Execution
+    gate: Gate
+
+
+@asynccontextmanager
+async def at_work(docket: Docket, **options: Any) -> AsyncGenerator[AtWork]:
+    """Within the context of a worker whose run is under way, and which runs a gate."""
     gate = Gate()
     docket.register(gate, names=["gate"])
-    async with Worker(docket) as worker:
+    async with Worker(docket, **options) as worker:
         run = asyncio.create_task(worker.run_forever())
         execution = await docket.add("gate")("x")
         await gate.has_begun()
+        yield AtWork(run, execution, gate)
+
+
+async def test_a_cancelled_run_drains_and_then_raises_the_cancellation(docket: Docket):
+    async with at_work(docket) as (run, execution, gate):
         late = await docket.add("trace", key="late")("not claimed any more")
         run.cancel()
         await asyncio.sleep(0.05)
@@ -163,12 +178,7 @@ async def test_a_cancelled_run_drains_and_then_raises_the_cancellation(docket: D
 
 
 async def test_leaving_the_context_ends_a_run_that_is_under_way(docket: Docket):
-    gate = Gate()
-    docket.register(gate, names=["gate"])
-    async with Worker(docket) as worker:
-        run = asyncio.create_task(worker.run_forever())
-        execution = await docket.add("gate")("x")
-        await gate.has_begun()
+    async with at_work(docket) as (run, execution, gate):
         asyncio.get_running_loop().call_later(0.1, gate.open.set)
     assert run.done() and run.exception() is None
     assert await execution.get_result(timeout=LIMIT) == "x"
@@ -181,12 +191,8 @@ async def test_leaving_the_context_ends_a_run_that_is_under_way(docket: Docket):
 
 
 async def test_leaving_the_context_waits_no_longer_than_a_drain(docket: Docket):
-    gate = Gate()
-    docket.register(gate, names=["gate"])
-    async with Worker(docket, drain_timeout=NO_TIME) as worker:
-        run = asyncio.create_task(worker.run_forever())
-        execution = await docket.add("gate")("x")
-        await gate.has_begun()
+    async with at_work(docket, drain_timeout=NO_TIME) as (run, execution, _):
+        pass
     assert run.done() and run.exception() is None
     await execution.sync()
     assert execution.state == "queued", "it was handed back"
@@ -196,14 +202,9 @@ async def test_leaving_the_context_waits_no_longer_than_a_drain(docket: Docket):
 async def test_an_error_that_leaves_the_context_does_not_wait_for_a_task_that_never_ends(
     docket: Docket, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("docket_runtime.drain._SHORT", 0.1)
-    gate = Gate()
-    docket.register(gate, names=["gate"])
+    monkeypatch.setattr("docket_runtime.drain.SHORT_DRAIN", timedelta(milliseconds=100))
     with pytest.raises(LookupError):
-        async with Worker(docket) as worker:
-            run = asyncio.create_task(worker.run_forever())
-            execution = await docket.add("gate")("x")
-            await gate.has_begun()
+        async with at_work(docket) as (run, execution, _):
             raise LookupError
     assert run.done() and run.exception() is None
     await execution.sync()
@@ -362,7 +363,7 @@ async def test_two_workers_share_the_work_and_run_each_once(docket: Docket, dock
 
 
 async def test_tasks_see_their_surroundings(docket: Docket):
-    from docket import CurrentExecution, CurrentWorker, Execution
+    from docket import CurrentExecution, CurrentWorker
 
     seen: list[tuple[str, str, str, str, bool]] = []
 
