@@ -28,6 +28,8 @@ def test_one_signal_lets_running_work_finish(
     evidence.running_in("running")
     supervisor.signal(signal.SIGTERM)
     supervisor.logged("draining, for 30s at most")
+    # Its workers hear of it after that line: until then the idle one may take what comes.
+    eventually(lambda: len(supervisor.titled("worker")) == 1, "the idle worker has left")
     later = docket.add(does.note, key="later")()
     go.touch()
     assert supervisor.ends() == 0
