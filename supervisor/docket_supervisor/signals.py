@@ -30,6 +30,13 @@ class Signals:
                 arrived += [signal.Signals(number) for number in numbers]
         return arrived
 
+    def waiting(self) -> bool:
+        """True if `receive` would find something."""
+        try:
+            return bool(self._reader.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
+
     def close(self) -> None:
         """What a child does after the fork; its handlers are reset there anyway."""
         self._reader.close()

@@ -18,7 +18,7 @@ from functools import partial
 from docket_supervisor.anonymous import anonymous_file
 from docket_supervisor.deaths import Death
 from docket_supervisor.estate import VARIABLE, Estate, keep, write
-from docket_supervisor.forking import Closeable, fork
+from docket_supervisor.forking import Closeable, fork, signals_blocked
 from docket_supervisor.layout import layout
 from docket_supervisor.settings import SupervisorSettings
 
@@ -45,12 +45,15 @@ class Succession:
         *,
         closing: Callable[[], Iterable[Closeable]],
         settled: Callable[[], str],
+        unheard: Callable[[], bool],
         estate: Callable[[], Estate],
     ) -> None:
-        """`settled` says what is half-done, `""` when nothing is; only then is `estate` called."""
+        """`settled` says what is half-done, `""` when nothing is; `unheard`, whether something has come that this
+        program has yet to act upon. Only when neither holds is `estate` called."""
         self._layout = layout(settings)
         self._closing = closing
         self._settled = settled
+        self._unheard = unheard
         self._estate = estate
         self._wanted = self._agreed = False
         self._waits_for = ""
@@ -130,16 +133,22 @@ class Succession:
                 logger.info("re-executing as soon as %s", what)
             self._waits_for = what
             return now + _LOOK_AGAIN
-        self._agreed, self._waits_for = False, ""
-        self._replace()
+        with signals_blocked():
+            # A signal that came before is no longer the kernel's to keep, and would be lost with this program.
+            if not self._unheard():
+                self._agreed, self._waits_for = False, ""
+                self._replace()
         return now
 
     def _replace(self) -> None:
         """Does not return unless it fails. Signals that come meanwhile wait until the new program listens."""
         estate = self._estate()
-        will = write(estate)
+        try:
+            will = write(estate)
+        except OSError as error:
+            _fail(error)
+            return
         logger.info("re-executing, with %d processes", sum(bool(each.pid) for each in estate.occupants))
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             keep(estate, will, kept=True)
             sys.stdout.flush()
@@ -148,9 +157,11 @@ class Succession:
         except OSError as error:
             keep(estate, kept=False)
             os.close(will)
-            logger.error("could not re-execute, this program goes on: %s", error)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _fail(error)
+
+
+def _fail(error: OSError) -> None:
+    logger.error("could not re-execute, this program goes on: %s", error)
 
 
 def _start_anew(variables: dict[str, int]) -> int:

@@ -136,6 +136,7 @@ class Supervisor:
             settings,
             closing=self._ours,
             settled=lambda: self._handover.half_done(self._phase),
+            unheard=lambda: bool(self._events) or self._signals.waiting(),
             estate=lambda: self._handover.estate(self._phase, self._started_at),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,6 +132,8 @@ def main() -> None:
     from docket_supervisor.settings import SupervisorSettings
 
     folder, given = sys.argv[1], json.loads(sys.argv[2])
+    if text := given.pop("term_when_told", ""):
+        logging.getLogger("docket.supervisor").addFilter(partial(_strike, text))
     worker = {name: given.pop(name) for name in ("concurrency", "max_crashes") if name in given}
     for name in ("drain_timeout", "redelivery_timeout"):
         if name in given:
@@ -145,6 +149,13 @@ def main() -> None:
     )
     stand_ins = "tests.supervisor.stand_ins"
     sys.exit(serve(settings, run_worker=f"{stand_ins}:run_worker", run_steward=f"{stand_ins}:run_steward"))
+
+
+def _strike(text: str, record: logging.LogRecord) -> bool:
+    """A TERM that comes at the very moment this is told."""
+    if text in record.getMessage():
+        os.kill(os.getpid(), signal.SIGTERM)
+    return True
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import pytest
 from docket_supervisor.estate import Estate, Occupant, inherited, write
 from docket_supervisor.layout import layout
 from docket_supervisor.settings import SupervisorSettings
+from docket_supervisor.signals import Signals
+from docket_supervisor.succession import Succession
 from tests.supervisor.service import Service, eventually, gone
 from tests.supervisor.test_rolling import generations, reloaded
 
@@ -112,13 +114,46 @@ def test_a_death_around_the_change_is_handed_over(start: Start) -> None:
 
 
 def test_a_signal_that_comes_while_there_is_no_program_to_hear_it_is_heard(start: Start) -> None:
-    service = start(processes=2, canary=60)
+    # The last that the former program tells; the next one listens after half a second.
+    service = start(processes=2, canary=60, term_when_told="re-executing, with")
     service.ready(2)
     service.signal(signal.SIGUSR2)
-    service.logged("re-executing, with")
-    service.signal(signal.SIGTERM)
-    assert service.ends() == 0
-    assert "draining" in service.log()
+    assert service.ends() == 0, service.log()
+    assert "goes on with docket" in service.log() and "draining" in service.log()
+
+
+def test_what_has_come_is_acted_upon_before_the_program_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals, coming = Signals([signal.SIGUSR1]), [signal.SIGUSR1]
+
+    class Replaced(Exception): ...
+
+    def settled() -> str:
+        for number in coming:
+            os.kill(os.getpid(), number)
+        coming.clear()
+        return ""
+
+    def estate() -> Estate:
+        raise Replaced
+
+    succession = Succession(
+        SupervisorSettings(app_dir=str(tmp_path)),
+        closing=tuple,
+        settled=settled,
+        unheard=signals.waiting,
+        estate=estate,
+    )
+    monkeypatch.setattr(succession, "_agreed", True)
+    try:
+        assert succession.turn(5) == 5
+        assert signals.receive() == [signal.SIGUSR1]
+        with pytest.raises(Replaced):
+            succession.turn(6)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    finally:
+        signals.restore()
 
 
 def test_work_that_runs_is_finished_by_who_runs_it(start: Start, preload: bool) -> None:
