@@ -134,7 +134,7 @@ class ConcurrencyLimit(Admission):
 
 
 class RateLimit(Admission):
-    """At most `limit` executions of one group begin in any span of `per`, counted from each start.
+    """At most `limit` executions of one group begin in any span of `per`, counted from when each is let in.
 
     What is over the limit waits in line until the oldest start has left the window, or is cancelled with `drop=True`.
     Every attempt is a start: a retry too calls what is protected by it.
