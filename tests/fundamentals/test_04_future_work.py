@@ -9,6 +9,7 @@ import pytest
 from docket import Docket, ExecutionState
 
 
+@pytest.mark.measured
 async def test_work_waits_for_its_moment(docket: Docket, soon: datetime, work):
     """Nothing starts before `when`, and it starts promptly after."""
     started: list[datetime] = []

@@ -175,6 +175,7 @@ def titles(pids: list[int]) -> str:
     return found
 
 
+@pytest.mark.measured
 def test_all_are_gone_soon_after_the_budget_when_the_supervisor_was_killed(
     docket: Docket, supervise: Supervise, evidence: Evidence
 ) -> None:

@@ -18,6 +18,7 @@ from tests.runtime.support import Gate, SyncGate, running, soon, until, work_off
 LIMIT = timedelta(seconds=5)
 
 
+@pytest.mark.measured
 async def test_a_running_async_task_is_cancelled_within_a_tenth_of_a_second(docket: Docket):
     begun, stopped = asyncio.Event(), asyncio.Event()
 
@@ -409,7 +410,7 @@ async def test_a_cancellation_that_overtakes_its_claim_is_not_lost(docket: Docke
         number: int,
         limit: ConcurrencyLimit = ConcurrencyLimit(max_concurrent=1, on_conflict="replace"),
     ) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.6)
         bodies.append((burst, number))
 
     for start in range(4):
@@ -419,7 +420,7 @@ async def test_a_cancellation_that_overtakes_its_claim_is_not_lost(docket: Docke
                 executions = await docket.add_many(calls)
                 began = time.monotonic()
                 await executions[-1].get_result(timeout=LIMIT)
-                assert time.monotonic() - began < 0.55, "it waited for a body that was to be stopped"
+                assert time.monotonic() - began < 1.1, "it waited for a body that was to be stopped"
     assert bodies == [(burst, 4) for burst in range(8)]
 
 

@@ -68,6 +68,7 @@ async def test_a_c_call_that_holds_the_interpreter_lock_is_named_too(
     assert re.search(rf"{re.escape(__file__)}:({first + 4}|{first + 3}|{first + 5});", line)
 
 
+@pytest.mark.measured
 async def test_what_a_task_has_started_on_the_loop_is_part_of_it(
     docket: Docket, caplog: pytest.LogCaptureFixture
 ):

@@ -427,6 +427,7 @@ def test_cron_follows_the_clock_on_the_wall(began: str, following: str):
     assert due == datetime.fromisoformat(following) and due.tzinfo is UTC
 
 
+@pytest.mark.measured
 async def test_a_cron_slot_that_passed_during_a_run_is_made_up_for_once(docket: Docket):
     runs: list[datetime] = []
 

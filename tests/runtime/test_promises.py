@@ -273,6 +273,7 @@ async def test_whatever_run_is_cancelled_drains_and_raises(
     assert await execution.get_result(timeout=LIMIT) == "done"
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("interval", [timedelta(milliseconds=1), timedelta(minutes=5)], ids=["tiny", "huge"])
 async def test_the_intervals_of_the_reference_are_only_upper_bounds(interval: timedelta, docket: Docket):
     """Nothing polls at them, and nothing waits for them."""

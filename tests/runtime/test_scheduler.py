@@ -36,6 +36,7 @@ def test_a_reply_that_lay_there_while_the_loop_was_busy_makes_nothing_late():
     assert schedule.instant is not None and schedule.instant - (asked_at + 1) < 0.003
 
 
+@pytest.mark.measured
 @pytest.mark.parametrize("workers", [1, 3])
 async def test_due_tasks_start_within_a_few_milliseconds(docket: Docket, workers: int):
     lags: list[float] = []
@@ -54,6 +55,7 @@ async def test_due_tasks_start_within_a_few_milliseconds(docket: Docket, workers
     assert statistics.median(lags) < 0.010
 
 
+@pytest.mark.measured
 async def test_the_first_due_task_after_another_worker_left_is_punctual(docket: Docket):
     """Who woke for the next due time has left: its successor must not wait politely for it."""
     lags: list[float] = []
@@ -82,6 +84,7 @@ async def test_whoever_leaves_is_not_the_timekeeper_any_more(docket: Docket):
         assert await redis.exists(docket.keys.timekeeper) == 0
 
 
+@pytest.mark.measured
 async def test_a_task_added_earlier_than_the_earliest_known_wakes_an_idle_worker(docket: Docket):
     started: list[float] = []
 
@@ -110,6 +113,7 @@ async def test_a_task_replaced_to_be_earlier_runs_earlier(docket: Docket):
         await asyncio.wait_for(ran.wait(), 1)
 
 
+@pytest.mark.measured
 async def test_five_thousand_due_at_one_moment_all_run_and_redis_stays_responsive(
     own_redis: RedisServer, docket_name: str
 ):
@@ -180,6 +184,7 @@ async def test_a_full_worker_does_not_poll(docket: Docket):
         await until(lambda: board.completed == 20)
 
 
+@pytest.mark.measured
 async def test_a_retry_delay_is_kept_to_the_millisecond(docket: Docket):
     from docket import Retry
 

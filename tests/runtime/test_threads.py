@@ -96,6 +96,7 @@ async def test_a_caller_that_has_gone_does_not_disturb_the_others(threads: Threa
         await asyncio.sleep(0.001)
 
 
+@pytest.mark.measured
 async def test_results_of_many_calls_come_with_few_wake_ups(threads: Threads):
     loop = asyncio.get_running_loop()
     calls = [start(threads, lambda: None) for _ in range(200)]

@@ -46,6 +46,7 @@ async def clients(docket: Docket) -> int:
     return len(listed.splitlines())
 
 
+@pytest.mark.measured
 async def test_an_empty_docket_is_finished_within_a_tenth_of_a_second(docket: Docket):
     async with Worker(docket) as worker:
         await finish(worker)

@@ -102,6 +102,7 @@ async def test_a_refused_port_is_one_clear_error():
             await docket.add("trace")("x")
 
 
+@pytest.mark.measured
 async def test_a_silent_redis_is_given_up_on_once_not_twice(own_redis: RedisServer):
     store = AsyncStore(resolve(own_redis.url, "name"), connections=2, socket_timeout=0.5)
     await store.ask(echo("x"))

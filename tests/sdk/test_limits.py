@@ -899,6 +899,7 @@ async def test_a_number_below_nothing_is_refused(docket: Docket):
 # --- rates, cooldowns, debounces ----------------------------------------------------------------------------------
 
 
+@pytest.mark.measured
 async def test_a_cancelled_start_counts_no_more_than_it_began(docket: Docket):
     """What waits for a rate limit and is cancelled has used nothing of it."""
     ran: list[str] = []

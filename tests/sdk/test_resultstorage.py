@@ -435,6 +435,7 @@ async def test_a_limit_of_nothing_gives_what_the_storage_has(docket: Docket):
     assert await execution.get_result(deadline=soon(seconds=-5)) == 1
 
 
+@pytest.mark.measured
 async def test_a_limit_counts_for_the_storage_too(
     docket: Docket, docket_name: str, redis_url: str, shelf: Shelf
 ):
