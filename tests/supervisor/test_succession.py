@@ -204,7 +204,7 @@ def moved_log(folder: Path) -> str:
 
 
 def test_it_waits_for_a_reload_to_end(start: Start) -> None:
-    service = start(processes=2, canary=1)
+    service = start(processes=2, canary=4)  # longer than it takes to ask the new program
     service.ready(2)
     service.signal(signal.SIGHUP)
     service.logged("tries it")
