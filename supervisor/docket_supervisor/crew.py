@@ -362,6 +362,8 @@ class Crew(Roster):
         self._metrics.forget(post.number)
         post.pid = 0
         post.sitting = Sitting.VACANT
+        # Whoever reads the board takes what a seat says for what somebody does.
+        post.seat.vacate()
         self._judge(post, death, life)
 
     def _record(self, post: Post, death: Death, finding: Finding) -> None:
@@ -374,11 +376,12 @@ class Crew(Roster):
             self._bulletin.slots[post.slot].died(finding.cause)
 
     def _judge(self, post: Post, death: Death, life: Life) -> None:
+        if self._leaving:
+            self.handed_back |= death.code == ExitCode.HANDED_BACK
         if post.role is Role.RETIRING:
             self._free(post)
             return
         if self._leaving:
-            self.handed_back |= death.code == ExitCode.HANDED_BACK
             return
         if post.role is Role.SPARE:
             self._free(post)

@@ -56,12 +56,14 @@ def fork_for_reaper(main: Callable[[], int], *, closing: Iterable[Closeable] = (
     Returns after the middle one was reaped, so that by then the process has its new parent.
     """
     reader, writer = os.pipe()
-    with signals_blocked():
-        middle = os.fork()
-        if middle == 0:
-            _be_the_middle(main, closing, reader, writer)
-    os.close(writer)
     try:
+        try:
+            with signals_blocked():
+                middle = os.fork()
+                if middle == 0:
+                    _be_the_middle(main, closing, reader, writer)
+        finally:
+            os.close(writer)
         told = os.read(reader, _PID.size)
     finally:
         os.close(reader)

@@ -32,22 +32,23 @@ class Orphanage:
         self._seats = seats
         self._strays = Strays(os.getppid())
         self._orphans: dict[int, psutil.Process] = {}
-        self._drained_by = math.inf
-        self._kill_at = math.inf
+        self._drained_by: dict[int, float] = {}
+        """Until when each may stay; one that was told before, because it retires or recycles, has been told when."""
         self._close_at = math.inf
         self._killed: set[int] = set()
 
     def open(self, now: float) -> None:
-        deadlines = [seat.drain_at for seat in self._seats if seat.pid and seat.drain_at]
-        self._drained_by = min([now + self._drain, *deadlines])
-        self._kill_at = self._drained_by + self._margin
-        self._close_at = self._drained_by + RESERVED_SECONDS
-        for number, seat in enumerate(self._seats):
-            if pid := seat.pid:
-                try:
-                    self._orphans[number] = psutil.Process(pid)
-                except psutil.Error:
-                    self._left_behind_by(pid, now)
+        in_full = now + self._drain
+        taken = [(number, pid) for number, seat in enumerate(self._seats) if (pid := seat.pid)]
+        self._drained_by = {
+            number: min(in_full, self._seats[number].drain_at or in_full) for number, _ in taken
+        }
+        self._close_at = max(self._drained_by.values(), default=in_full) + RESERVED_SECONDS
+        for number, pid in taken:
+            try:
+                self._orphans[number] = psutil.Process(pid)
+            except psutil.Error:
+                self._left_behind_by(pid, now)
         self._strays.orphaned_before(now, self._known, self._close_at - LAST_LOOKS)
         logger.warning("supervisor is gone; staying until %d workers have drained", len(self._orphans))
 
@@ -65,7 +66,7 @@ class Orphanage:
         """Orders for those who have died since the last round without giving up what they held."""
         for number, process in list(self._orphans.items()):
             if there(process):
-                if now >= self._kill_at and number not in self._killed:
+                if now >= self._drained_by[number] + self._margin and number not in self._killed:
                     self._killed.add(number)
                     logger.warning("killing worker %d, which outlived the drain deadline", process.pid)
                     with suppress(psutil.Error):
@@ -76,7 +77,7 @@ class Orphanage:
             seat = self._seats[number]
             if name := seat.worker_id:
                 # Who was there until its time was up has not been killed by what it ran.
-                late = now >= self._drained_by
+                late = now >= self._drained_by[number]
                 cause = "worker process outlived the drain deadline" if late else "worker process died"
                 started = [] if late else [running.entry for running in seat.inflight]
                 # Not to be mixed up with the supervisor's orders, which are numbered from 1 upwards.

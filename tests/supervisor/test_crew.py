@@ -157,6 +157,31 @@ def test_what_was_running_is_ordered_to_be_handed_over_with_the_cause() -> None:
     assert scene.orders == [("host#1/abc", "worker process 99999999 killed by SIGSEGV", ["d:1-0"])]
 
 
+def test_nothing_of_a_dead_worker_stays_on_the_board() -> None:
+    """Else it is one that runs something, or should have left long ago, to whoever reads it."""
+    scene = Scene().assembled()
+    scene.crew.hired(1, 99_999_999)
+    writer, seat = scene.board.writer(1), scene.board.seats[1]
+    writer.enlisted("host#1/abc")
+    writer.began(3, "d:1-0", "key", "task", False)
+    seat.evacuating = seat.overdue = True
+    scene.crew.retire(scene.crew.slots[1])
+    assert seat.drain_at
+    assert scene.crew.died(Death(99_999_999, signal.SIGKILL))
+    assert (seat.pid, seat.drain_at, seat.worker_id) == (0, None, "") and not seat.inflight
+    assert not seat.evacuating and not seat.overdue
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_what_a_retiring_worker_hands_back_as_all_leave_is_handed_back(code: int) -> None:
+    scene = Scene().assembled()
+    scene.crew.hired(1, 99_999_999)
+    scene.crew.retire(scene.crew.slots[1])
+    scene.crew.drain(5.0)
+    scene.crew.died(Death(99_999_999, code << 8))
+    assert scene.crew.handed_back is (code == 7)
+
+
 @pytest.mark.parametrize("code", [0, 7])
 def test_one_that_left_as_it_was_told_is_not_a_crash_of_what_it_ran(code: int) -> None:
     scene = Scene().assembled()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from docket_supervisor.forking import fork, fork_for_reaper
@@ -111,6 +112,20 @@ def test_what_belongs_to_the_parent_alone_is_closed() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert lifeline.severed
     os.close(reader)
+
+
+def test_a_fork_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again every second, for as long as there are too many processes."""
+
+    def refused() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    before = psutil.Process().num_fds()
+    for _ in range(3):
+        with pytest.raises(OSError, match="unavailable"):
+            fork_for_reaper(lambda: 0)
+    assert psutil.Process().num_fds() == before
 
 
 def test_a_fork_for_the_reaper_is_no_child_of_ours() -> None:

@@ -101,6 +101,20 @@ def test_signals_become_readable_in_order() -> None:
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
 
+def test_a_signal_among_thousands_of_others_finds_room() -> None:
+    """What a dead worker has started may die in one turn of ours, each with a CHLD."""
+    signals = Signals((signal.SIGUSR1, signal.SIGUSR2))
+    try:
+        for _ in range(3000):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert signals.waiting()
+        assert signals.receive().count(signal.SIGUSR2) == 1
+        assert not signals.waiting()
+    finally:
+        signals.restore()
+
+
 def test_every_dead_child_is_reaped_after_it_was_looked_at() -> None:
     pids = [
         os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", f"exit({code})"]) for code in (3, 4)
