@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 
 from docket import clock
@@ -13,6 +13,8 @@ from docket import clock
 STATUS_EVERY = 5.0
 EXTENSION = 15.0
 """Seconds that are asked for while a start or a drain makes progress; asked again every STATUS_EVERY."""
+SOON = 0.1
+"""Seconds until what found no room, or may not be said yet, is tried again."""
 
 
 class Herald:
@@ -30,6 +32,8 @@ class Herald:
         self._socket: socket.socket | None = None
         self._next_status = 0.0
         self._next_ping = 0.0
+        self._unsaid: deque[str] = deque()
+        """Moments for which systemd has had no room yet: it waits for each of them."""
         if self._address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
@@ -76,26 +80,45 @@ class Herald:
         """
         if self._socket is None:
             return float("inf")
+        self._catch_up()
         if now >= self._next_status:
             self._next_status = now + STATUS_EVERY
             extension = {"EXTEND_TIMEOUT_USEC": round(EXTENSION * 1e6)} if progressing else {}
             # Also when it has not changed: somebody may look at how old the line is.
-            self._say(**extension, STATUS=self._standing())
+            self._send(_message(**extension, STATUS=self._standing()))
+        wake_at = min(self._next_status, now + SOON if self._unsaid else float("inf"))
         if not self._watchdog:
-            return self._next_status
+            return wake_at
         if now >= self._next_ping and healthy:
             self._next_ping = now + self._watchdog.total_seconds() / 3
-            self._say(WATCHDOG=1)
-        return min(self._next_status, max(self._next_ping, now + 0.1))
+            self._send(_message(WATCHDOG=1))
+        return min(wake_at, max(self._next_ping, now + SOON))
 
     def _say(self, **lines: object) -> None:
-        if self._socket is None:
-            return
-        message = "\n".join(f"{name}={str(value).replace(chr(10), ' ')}" for name, value in lines.items())
+        if self._socket is not None:
+            self._unsaid.append(_message(**lines))
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._unsaid and self._send(self._unsaid[0]):
+            self._unsaid.popleft()
+
+    def _send(self, message: str) -> bool:
+        """False if there is no room for it now; nobody there to hear it is as good as heard."""
+        assert self._socket is not None
         # An abstract address begins with a zero byte, which an environment variable cannot hold.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with suppress(OSError):
+        try:
             self._socket.sendto(message.encode(), address)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+
+def _message(**lines: object) -> str:
+    return "\n".join(f"{name}={str(value).replace(chr(10), ' ')}" for name, value in lines.items())
 
 
 def _watchdog(environment: Mapping[str, str], pid: int) -> timedelta:

@@ -80,14 +80,17 @@ class Stewardship:
         self.reason = ""
 
     def start(self) -> None:
-        ours, theirs = Channel.pair()
         self._forked_at, self._killed = clock.monotonic(), False
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            self._later(error)
+            return
         try:
             closing = [each for each in self._closing() if each is not self._inherited.entrance]
             self._pid = fork(partial(self._main, theirs), closing=[*closing, ours])
         except OSError as error:
-            logger.warning("could not fork a steward: %s", error)
-            self._retry_at = self._forked_at + UNFORKABLE_PAUSE
+            self._later(error)
             ours.close()
             return
         finally:
@@ -98,6 +101,10 @@ class Stewardship:
         for order in self._orders.values():
             ours.send(order)
         logger.debug("steward %d forked", self._pid)
+
+    def _later(self, error: OSError) -> None:
+        logger.warning("could not fork a steward: %s", error)
+        self._retry_at = self._forked_at + UNFORKABLE_PAUSE
 
     @property
     def still(self) -> bool:

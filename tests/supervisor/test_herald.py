@@ -77,6 +77,22 @@ def test_stopping_is_told(systemd: Systemd) -> None:
     assert systemd.heard()[0]["STOPPING"] == "1"
 
 
+def test_a_moment_that_finds_no_room_is_told_as_soon_as_there_is_some(systemd: Systemd) -> None:
+    ours = herald(systemd)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as somebody:
+        somebody.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                somebody.sendto(b"STATUS=chatter", systemd.socket.getsockname())
+    now = time.monotonic()
+    ours.ready()
+    ours.stopping()
+    assert ours.turn(now, progressing=False, healthy=True) <= now + 0.1
+    assert all(told == {"STATUS": "chatter"} for told in systemd.heard())
+    assert ours.turn(now + 0.1, progressing=False, healthy=True) > now + 0.1
+    assert [next(iter(told)) for told in systemd.heard()] == ["READY", "STOPPING"]
+
+
 def test_an_abstract_address_begins_with_an_at_sign() -> None:
     name = f"docket-test-{os.getpid()}"
     systemd = Systemd("\0" + name)

@@ -201,6 +201,24 @@ def test_a_killed_steward_is_replaced_and_told_again_what_it_had_not_done(
     assert service.ends() == 0
 
 
+@pytest.mark.skipif(
+    not hasattr(psutil.Process, "rlimit"), reason="limits of another process can be set on Linux only"
+)
+def test_a_steward_that_finds_no_descriptors_is_tried_again(start: Start) -> None:
+    service = start(processes=1)
+    service.ready(1)
+    (steward,) = eventually(lambda: service.events("steward"))
+    supervisor = psutil.Process(service.process.pid)
+    before = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+    supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
+    os.kill(steward["pid"], signal.SIGKILL)
+    service.logged("could not fork a steward: [Errno 24]")
+    supervisor.rlimit(psutil.RLIMIT_NOFILE, before)
+    eventually(lambda: len(service.events("steward")) == 2, "another steward")
+    service.signal(signal.SIGTERM)
+    assert service.ends() == 0
+
+
 def test_a_steward_that_is_gone_vouches_for_nobody(start: Start, tmp_path: Path) -> None:
     service = start(processes=1, redelivery_timeout=0.4)
     (pid,) = service.ready(1)
