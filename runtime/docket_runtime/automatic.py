@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from redis.exceptions import RedisError
+
 from docket.dependencies.perpetual import Perpetual
 from docket.docket import Docket
 from docket.errors import DocketError
@@ -51,7 +53,8 @@ class AutomaticTasks:
         """Whether any of them was refused."""
         try:
             added = await self._docket.add_many(calls)
-        except DocketError as error:
+        except (DocketError, RedisError, OSError) as error:
+            # Also what is no outage, such as a server that is busy with somebody's script: it ends no worker.
             _LOG.warning(
                 "could not add the automatic tasks %s: %s", _listed([call.key for call in calls]), error
             )

@@ -57,6 +57,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         store: BlockingStore | None = None
         pause = self._interval
+        told = False
         while not self._closing.wait(pause):
             if self._vouched():
                 pause = self._at_ease
@@ -68,7 +69,13 @@ class LeaseKeeper:
                 (held,) = store.ask(scripts.renew(self._keys, [worker_id], self._lease))
                 if not held:
                     self._lapsed()
-            except (RedisError, DocketError, OSError) as error:
+                told = False
+            except Exception as error:
+                # Also what a credential provider of the user's raises: without this thread nobody would renew any more.
+                expected = isinstance(error, (RedisError, DocketError, OSError))
+                if not told and not expected:
+                    _LOG.warning("could not renew the lease, trying again", exc_info=error)
+                    told = True
                 _LOG.debug("could not renew the lease: %s", error)
                 pause = min(self._interval, _AFTER_A_FAILURE)
         if store is not None:

@@ -14,6 +14,7 @@ import pytest
 from docket import Docket, Execution, Worker
 from docket.context import current_execution
 from docket.store import scripts
+from docket.store.blocking import BlockingStore
 from docket.store.ledger import lease_ms, renewal_interval
 from docket_runtime.leases import LeaseKeeper
 from docket_runtime.surroundings import Surroundings
@@ -292,6 +293,38 @@ async def test_the_keeper_renews_until_it_is_closed(docket: Docket):
                     await asyncio.sleep(0.01)
     finally:
         keeper.close()
+    await docket.store.ask(scripts.hand_over(docket.keys, "w/1", "over", max_crashes=3, begun=()))
+
+
+async def test_an_error_that_is_none_of_redis_ends_no_renewal(
+    docket: Docket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Such as what a credential provider raises at a reconnect."""
+    await docket.store.ask(
+        scripts.enlist(docket.keys, "w/1", lease_ms=300, host="h", process="p", concurrency=1, tasks=())
+    )
+    asked: list[Any] = []
+
+    class Sealed(BlockingStore):
+        def ask(self, request: Any, **options: Any) -> Any:
+            asked.append(request)
+            if len(asked) <= 2:
+                raise LookupError("the vault is sealed")
+            return super().ask(request, **options)
+
+    monkeypatch.setattr("docket_runtime.leases.BlockingStore", Sealed)
+    keeper = LeaseKeeper(
+        docket.store.address, docket.keys, interval=timedelta(milliseconds=10), lease=300, vouched=lambda: False,
+        lapsed=lambda: None,
+    )  # fmt: skip
+    keeper.keep("w/1")
+    try:
+        await until(lambda: len(asked) == 5)
+    finally:
+        keeper.close()
+    assert (
+        caplog.text.count("could not renew the lease, trying again") == 1 and "vault is sealed" in caplog.text
+    )
     await docket.store.ask(scripts.hand_over(docket.keys, "w/1", "over", max_crashes=3, begun=()))
 
 

@@ -139,6 +139,11 @@ async def test_everything_flushed_in_the_middle_does_not_stop_a_worker(ours: Doc
     assert sorted(ran) == list(range(21))
 
 
+def listens(docket: Docket, key: str) -> bool:
+    """Whoever waits for this execution has had its first look, and is told of events."""
+    return docket.keys.state_channel(key) in docket.store.listener._confirmed  # pyright: ignore[reportAttributeAccessIssue]
+
+
 async def test_a_waiter_is_served_across_a_restart(ours: Docket, own_redis: RedisServer):
     gate = Gate()
     ours.register(gate, names=["gate"])
@@ -146,7 +151,7 @@ async def test_a_waiter_is_served_across_a_restart(ours: Docket, own_redis: Redi
         execution = await ours.add("gate")("x")
         waiting = asyncio.create_task(execution.get_result(timeout=LIMIT))
         await gate.has_begun()
-        await until(lambda: ours.store.listener._confirmed)  # pyright: ignore[reportAttributeAccessIssue]
+        await until(lambda: listens(ours, execution.key))
         await asyncio.to_thread(own_redis.stop)
         await asyncio.sleep(0.1)
         gate.open.set()
@@ -218,7 +223,7 @@ async def test_a_waiter_gives_up_a_redis_that_stays_away(
     monkeypatch.setattr(results, "_LONGEST_OUTAGE", 0.5)
     execution = await ours.add("ten")()
     waiting = asyncio.create_task(execution.get_result())
-    await until(lambda: ours.store.listener._confirmed)  # pyright: ignore[reportAttributeAccessIssue]
+    await until(lambda: listens(ours, execution.key))
     await asyncio.to_thread(own_redis.stop)
     began = asyncio.get_running_loop().time()
     with pytest.raises(ConnectionFailed):

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from redis.exceptions import ResponseError
 
 from docket import (
     Cron,
@@ -183,6 +184,31 @@ async def test_a_dead_letter_of_an_automatic_task_stays_until_somebody_decides(
     await docket.purge_dead()
     async with running(docket):
         await until(lambda: runs == 1)
+    await docket.cancel("seeded")
+
+
+async def test_a_server_that_is_busy_with_a_script_ends_no_worker(
+    docket: Docket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """No outage, and none of our errors: what a worker runs would be run again if this ended it."""
+    ran = asyncio.Event()
+
+    async def seeded(perpetual: Perpetual = Perpetual(every=HOUR, automatic=True)) -> None:
+        ran.set()
+
+    docket.register(seeded)
+    add_many, tried = docket.add_many, list[int]()
+
+    async def busy(calls: Any) -> Any:
+        tried.append(1)
+        if len(tried) == 1:
+            raise ResponseError("max requests limit exceeded")
+        return await add_many(calls)
+
+    monkeypatch.setattr(docket, "add_many", busy)
+    async with running(docket):
+        await asyncio.wait_for(ran.wait(), 5)
+    assert "could not add the automatic tasks seeded: max requests limit exceeded" in caplog.text
     await docket.cancel("seeded")
 
 

@@ -37,6 +37,7 @@ from docket.progress import ExecutionProgress
 from tests.runtime.support import Gate, running, until, work_off
 
 MOMENT = timedelta(milliseconds=100)
+LIMIT = timedelta(seconds=5)
 
 
 class Opened:
@@ -522,6 +523,89 @@ async def test_a_cancelled_first_asker_does_not_take_the_shared_value_from_the_o
             await first.get_result(timeout=timedelta(seconds=5))
         go_on.set()
         assert await second.get_result(timeout=timedelta(seconds=5)) == "pool"
+
+
+async def test_a_shared_value_that_fails_in_the_background_is_made_again(
+    docket: Docket, caplog: pytest.LogCaptureFixture
+):
+    """As whatever holds a task group does: it ends the task that opened it, which is the keeper of all of them."""
+    clients: list[dict[str, bool]] = []
+    break_it = asyncio.Event()
+
+    async def listening() -> None:
+        await break_it.wait()
+        raise OSError("the line is dead")
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[dict[str, bool]]:
+        client = {"open": True}
+        clients.append(client)
+        try:
+            async with asyncio.TaskGroup() as group:
+                child = group.create_task(listening())
+                yield client
+                child.cancel()
+        finally:
+            client["open"] = False
+
+    def other() -> str:
+        return "other"
+
+    async def task(client: dict[str, bool] = Shared(connected)) -> bool:
+        return client["open"]
+
+    async def needs_another(other: str = Shared(other)) -> str:
+        return other
+
+    async with running(docket):
+        assert await (await docket.add(task)()).get_result(timeout=LIMIT)
+        break_it.set()
+        await until(lambda: not clients[0]["open"])
+        break_it.clear()
+        assert await (await docket.add(task)()).get_result(timeout=LIMIT)
+        assert await (await docket.add(needs_another)()).get_result(timeout=LIMIT) == "other"
+    assert [client["open"] for client in clients] == [False, False]
+    assert (
+        caplog.text.count("a shared value failed in the background") == 1
+        and "the line is dead" in caplog.text
+    )
+
+
+async def test_a_shared_value_that_is_being_made_as_another_fails_is_no_ones_for_ever(docket: Docket):
+    break_it, never = asyncio.Event(), asyncio.Event()
+
+    async def listening() -> None:
+        await break_it.wait()
+        raise OSError("the line is dead")
+
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[str]:
+        async with asyncio.TaskGroup() as group:
+            child = group.create_task(listening())
+            yield "client"
+            child.cancel()
+
+    made: list[int] = []
+
+    async def slow() -> str:
+        made.append(1)
+        if len(made) == 1:
+            await never.wait()
+        return "slow"
+
+    async def task(client: str = Shared(connected)) -> None: ...
+    async def waits(slow: str = Shared(slow)) -> str:
+        return slow
+
+    async with running(docket):
+        await (await docket.add(task)()).get_result(timeout=LIMIT)
+        first = await docket.add(waits)()
+        await until(lambda: made)
+        break_it.set()
+        with pytest.raises(ExceptionGroup) as failed:
+            await first.get_result(timeout=LIMIT)
+        assert "another shared value failed in the background meanwhile" in str(failed.value.exceptions[0])
+        assert await (await docket.add(waits)()).get_result(timeout=LIMIT) == "slow"
 
 
 # --- around every task ----------------------------------------------------------------------------------------------
