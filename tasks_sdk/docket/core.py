@@ -281,16 +281,20 @@ class Core(Generic[E]):
         if limit is not None and limit < 0:
             raise ValueError(f"expected limit to be at least 0, got {limit}")
         future, running, dead = snapshot.FirstDue[E](limit), dict[str, E](), list[E]()
-        of_this_part: list[E] = []
+        of_this_part: dict[str, E] = {}
+
+        def forget(key: str) -> None:
+            # What has moved while we looked is as it was last.
+            running.pop(key, None)
+            future.withdraw(key)
+            of_this_part.pop(key, None)
 
         def live_one(record: Record) -> None:
             runs = record.state == ExecutionState.RUNNING
             execution = self.execution_of(record, self._make_running if runs else None)
             if see is not None:
                 see(execution)
-            # What has moved while we looked is as it was last.
-            running.pop(record.key, None)
-            future.withdraw(record.key)
+            forget(record.key)
             if runs:
                 running[record.key] = execution
             else:
@@ -300,15 +304,21 @@ class Core(Generic[E]):
             execution = self.execution_of(record)
             if see is not None:
                 see(execution)
+            forget(record.key)
             if limit is None or len(of_this_part) < limit:
-                of_this_part.append(execution)
+                of_this_part[record.key] = execution
 
         most_each = None if see is not None else limit
         for part in self.partitions.parts:
-            of_this_part = []
-            yield from snapshot.Tour(part.keys, live_one, most_each).live()
-            yield from snapshot.Tour(part.keys, dead_one, most_each).dead()
-            dead += of_this_part
+            of_this_part = {}
+            tour = snapshot.Tour(part.keys, live_one, dead_one, most_each)
+            # Dead letters are looked for before and after: one may be retried meanwhile, or set aside.
+            yield from tour.dead()
+            yield from tour.live()
+            if tour.is_whole and future.knows_all:
+                yield from tour.once_more(lambda key: key in running or key in future)
+            yield from tour.dead()
+            dead += of_this_part.values()
         dead = self._oldest_first(dead)[:limit]
         waiting = future.chosen()
         total, omitted = len(waiting) + len(running), 0
@@ -324,7 +334,9 @@ class Core(Generic[E]):
     def dead_letters(self) -> Operation[list[E]]:
         found: list[E] = []
         for part in self.partitions.parts:
-            yield from snapshot.Tour(part.keys, lambda record: found.append(self.execution_of(record))).dead()
+            yield from snapshot.dead_letters(
+                part.keys, lambda record: found.append(self.execution_of(record))
+            )
         if not found:
             yield from self.partitions.refuse_if_split()
         return self._oldest_first(found)
@@ -337,13 +349,12 @@ class Core(Generic[E]):
 
     def workers(self) -> Operation[list[WorkerInfo]]:
         """Those whose lease holds and whose heartbeat was heard lately."""
-        pages = yield from self.everywhere(lambda part: snapshot.workers(part.keys))
+        silence = self.settings.heartbeat_interval * self.settings.missed_heartbeats
+        pages = yield from self.everywhere(lambda part: snapshot.workers(part.keys, silence))
         known = snapshot.joined(pages) if self.partitions.split else pages[0]
         if not known:
             yield from self.partitions.refuse_if_split()
-        silence = self.settings.heartbeat_interval * self.settings.missed_heartbeats
-        since = clock.now() - silence
-        return [worker for worker in known if worker.last_seen >= since]
+        return known
 
     def task_workers(self, task: str) -> Operation[list[WorkerInfo]]:
         known = yield from self.workers()

@@ -22,6 +22,8 @@ BORDERS: dict[tuple[str, str], str] = {
     ("runtime/docket_runtime/resolution.py", "Opening.call_in_thread"): "a user's dependency, opened",
     ("runtime/docket_runtime/shared.py", "SharedValues.get"): "a user's dependency, opened",
     ("runtime/docket_runtime/shared.py", "SharedValues._open"): "a user's dependency, opened",
+    ("runtime/docket_runtime/shared.py", "SharedValues._kept"): "a user's dependency, closed by itself",
+    ("runtime/docket_runtime/leases.py", "LeaseKeeper._run"): "a user's credential provider",
     ("runtime/docket_runtime/outcomes.py", "completed"): "a user's __reduce__",
     ("runtime/docket_runtime/rehearsal.py", "rehearse"): "a user's tasks, registered",
     ("runtime/docket_runtime/run.py", "_load_storage"): "a user's module while it is imported",

@@ -1,11 +1,11 @@
--- scheduled | queued | running → cancelled. Needs: _house, _events, _lines.
+-- scheduled | queued | running | failed (dead letter that only lacks a worker) → cancelled. Needs: _house, _events, _lines.
 --@exports cancel_execution
 
--- → the state before
+-- → the state before; of what waits among the dead letters for a worker that knows its task: queued
 local function cancel_execution(key, reason)
   local record = runs .. key
   local r = redis.call("HMGET", record, "state", "entry", "worker", "deferred", "ttl_ms", "when_us", "started_us", "busy",
-    "held", "progress", "stop", "busy_worker", "waiting", "limits", "permits")
+    "held", "progress", "stop", "busy_worker", "waiting", "limits", "permits", "dead")
   local state = r[1]
   if state == "scheduled" then
     redis.call("ZREM", queue_key, key)
@@ -26,6 +26,11 @@ local function cancel_execution(key, reason)
         redis.call("HDEL", record, "permits")
       end
     end
+  elseif state == "failed" and r[16] and is_orphan(key) then
+    -- Its state says that it has ended, but it would run as soon as such a worker comes.
+    leave_the_dead(key)
+    redis.call("HDEL", record, "dead", "error", "crashes", "worker", "started_us")
+    state = "queued"
   elseif state ~= "running" then
     return state
   end

@@ -8,6 +8,7 @@ local freed = { c = {}, r = {} }
 local not_begun = 4e15
 
 --@later "_foreign"
+--@later "_dead"
 --@later "_permits"
 
 -- What a signed body was signed with; the record keeps it, so that another body of the same key is none of this call's.

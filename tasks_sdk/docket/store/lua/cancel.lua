@@ -1,4 +1,4 @@
--- scheduled | queued | running → cancelled
+-- scheduled | queued | running | failed (dead letter that only lacks a worker) → cancelled
 local stream_key = KEYS[1]
 local prefix = ARGV[1]
 local key = ARGV[2]

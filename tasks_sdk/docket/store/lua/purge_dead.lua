@@ -6,6 +6,7 @@ local most = tonumber(ARGV[3])
 --@include "_house"
 --@include "_once"
 --@later "_foreign"
+--@later "_dead"
 
 local purged = 0
 local keys = {}
@@ -16,8 +17,7 @@ if #keys == 0 then
   keys = redis.call("ZRANGE", dead_key, 0, most - 1)
 end
 for _, key in ipairs(keys) do
-  if redis.call("ZREM", dead_key, key) == 1 then
-    gently("SREM", orphans .. (redis.call("HGET", runs .. key, "function") or ""), key)
+  if leave_the_dead(key) then
     redis.call("DEL", runs .. key, results .. key)
     purged = purged + 1
   end

@@ -14,8 +14,7 @@ if not r[1] or r[3] == "" then
   return 0
 end
 check_ours()
-redis.call("ZREM", dead_key, key)
-gently("SREM", orphans .. r[3], key)
+leave_the_dead(key)
 redis.call("HDEL", record, "dead", "error", "completed_us", "crashes", "worker", "started_us", "attempt", "ticket", "passed")
 redis.call("HSET", record, "state", "queued", "when_us", now_text, "entry", put_in_line(r[6] or "d", key, r[2]))
 if r[5] ~= "0" then

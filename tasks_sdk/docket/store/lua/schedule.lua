@@ -70,8 +70,7 @@ local function schedule(verb, key, name, body, when_us, ttl_ms, inside, request,
       return { "already", old[3], state, old[8] }  -- nobody has asked for it, so nobody has decided about the dead letter
     end
     check_ours()
-    redis.call("ZREM", dead_key, key)
-    gently("SREM", orphans .. (redis.call("HGET", record, "function") or ""), key)
+    leave_the_dead(key)
   end
   if busy and not in_line(busy) then
     busy, stop = false, false
