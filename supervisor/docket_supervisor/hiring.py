@@ -12,6 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from docket import clock
+from docket.durations import describe
 from docket_supervisor.channel import Channel
 from docket_supervisor.child import Inheritance, be_worker
 from docket_supervisor.codes import ExitCode
@@ -178,6 +179,8 @@ class TemplateHiring:
         self._dismissed = False
         self._channel: Channel | None = None
         self._imported_before = False
+        self._counted_on = False
+        """It has imported once. Until then, whoever waits for that has a limit of its own: the start, or a roll."""
         self.imported = False
         self.failure = ""
         self.generation = numbers.next()
@@ -200,6 +203,7 @@ class TemplateHiring:
         finally:
             theirs.close()
         self._channel = ours
+        self._heard_at = clock.monotonic()
         self.failure = ""
         self._retry_at = math.inf
         self._watched(ours, self._told)
@@ -221,7 +225,7 @@ class TemplateHiring:
     def adopt(self, bequest: tuple[int, int]) -> None:
         self._pid, descriptor = bequest
         self._channel = Channel.at(descriptor)
-        self.imported = self._imported_before = True
+        self.imported = self._imported_before = self._counted_on = True
         self._watched(self._channel, self._told)
 
     def hire(self, seat: int, *, slot: int, quarantine: bool) -> None:
@@ -235,11 +239,30 @@ class TemplateHiring:
     def turn(self, now: float) -> float:
         if now >= self._retry_at:
             self.start()
-        if self._asked and self._silence.lasts(now, self._heard_at) > FORK_PATIENCE:
-            logger.warning("template %d does not fork what it was asked for; killing it", self._pid)
+        self._mind_its_silence(now)
+        return self._retry_at
+
+    def _mind_its_silence(self, now: float) -> None:
+        boot_timeout = self._inherited.settings.boot_timeout
+        if self._asked:
+            patience, late = FORK_PATIENCE, "does not fork what it was asked for"
+        elif self._imports_again:
+            patience = boot_timeout.total_seconds()
+            late = f"did not finish importing within {describe(boot_timeout)}"
+        else:
+            return
+        if self._silence.lasts(now, self._heard_at) > patience:
+            logger.warning("template %d %s; killing it", self._pid, late)
             self._heard_at = now
             self._kill()
-        return self._retry_at
+
+    @property
+    def _imports_again(self) -> bool:
+        """In the place of one that died; slots that become empty stay so until it has imported."""
+        if self._inherited.settings.watch:
+            # Who develops may need a while, and the next change brings the next template.
+            return False
+        return bool(self._pid) and self._counted_on and not (self.imported or self._dismissed)
 
     def died(self, death: Death) -> bool:
         if death.pid != self._pid:
@@ -293,7 +316,7 @@ class TemplateHiring:
     def _told(self, message: Message) -> None:
         match message:
             case Imported():
-                self.imported = self._imported_before = True
+                self.imported = self._imported_before = self._counted_on = True
                 logger.info(
                     "template %d imported the tasks of %d collections", self._pid, message.collections
                 )

@@ -52,6 +52,12 @@ class Vigil:
         self._drain_timeout = settings.drain_timeout
         # A worker that leaves by itself, since it has found a bug in itself, hands back in its own time.
         self._patience = (settings.drain_timeout + settings.kill_margin).total_seconds()
+        # One that has left, and is there still, shows before it is killed what it waits for.
+        self._last_ladder = Ladder(
+            ((self._patience, Step.DUMP), (self._patience + hangs.LAST_LOOK, Step.KILL))
+        )
+        self._left: dict[int, float] = {}
+        """Since when each process that is there still has left, by pid."""
         self._posts, self._acts, self._dumps = posts, acts, dumps
         # Never so long that the first step of the ladder could be missed.
         first_step = self._ladder.steps[0][0]
@@ -75,6 +81,9 @@ class Vigil:
                     self._sample(post, now)
                 self._look(post, now)
                 calm = calm and self._at_rest(post)
+        if self._left:
+            there = {post.pid for post in self._posts}
+            self._left = {pid: since for pid, since in self._left.items() if pid in there}
         self._turned_at, self._next_turn = now, now + (self._calm_interval if calm else INTERVAL)
         return self._next_turn
 
@@ -98,6 +107,8 @@ class Vigil:
     def _look(self, post: Post, now: float) -> None:
         if post.killed:
             post.seat.overdue = now - post.watch.condemned_at > _OVERDUE
+        elif post.seat.phase == "left":
+            self._mind_its_end(post, now)
         elif post.seat.phase in _WATCHED and (post.sitting is Sitting.READY or post.seat.phase == "draining"):
             # What its first task tells to leave may be draining before anybody has seen that it was ready.
             running = post.seat.inflight
@@ -238,6 +249,24 @@ class Vigil:
             entries = tuple(each.entry for each in running if each.entry in concerned)
             why = f"it was told to leave, not by us, and had not left after {describe(self._drain_timeout)}"
             self._acts.condemn(post, Sentence("drain-deadline", why, entries))
+
+    # Having left
+
+    def _mind_its_end(self, post: Post, now: float) -> None:
+        """It ticks no more, and only closes what the application has opened. Should that never end, its seat would be
+        lost: nobody has given it a deadline if it leaves by itself, as each quarantine process does. No execution is to
+        blame, not even one that a thread still runs."""
+        late = now - max(self._since, self._left.setdefault(post.pid, now))
+        watch = post.watch
+        if late < self._patience:
+            watch.taken = 0
+        for step in self._last_ladder.due(late, watch.taken):
+            watch.taken += 1
+            if step is Step.DUMP:
+                self._dumps.ask(post.number, post.pid, post.title, patience=HASTE)
+                continue
+            why = f"it had left, but its process had not ended after {describe(self._drain_timeout)}"
+            self._acts.condemn(post, Sentence("drain-deadline", why))
 
     # Age
 

@@ -266,6 +266,57 @@ def test_one_that_we_have_told_to_leave_blames_nobody() -> None:
     assert scene.condemned == []
 
 
+def test_one_that_has_left_and_does_not_end_shows_its_stacks_and_is_killed_and_blames_nobody() -> None:
+    """Its application closes what it has opened, and that hangs; nobody has given it a deadline."""
+    scene = Scene()
+    scene.post.role = Role.QUARANTINE
+    scene.writer.began(1, "d:1-0", "in a thread still", "work", True)
+    scene.writer.phase("left")
+    scene.passes(32)
+    assert scene.condemned == [] and scene.dumps.asked == []
+    scene.passes(0.25)
+    assert scene.condemned == [] and scene.dumps.asked == [False]
+    scene.passes(0.5)
+    (sentence,) = scene.condemned
+    assert (sentence.label, sentence.guilty) == ("drain-deadline", ())
+    assert sentence.why == "it had left, but its process had not ended after 30s"
+    assert scene.dumps.asked == [False]
+
+
+def test_what_was_done_about_its_loop_before_it_left_does_not_count() -> None:
+    scene = Scene()
+    scene.passes(6)
+    assert scene.post.watch.taken == 4
+    scene.writer.phase("left")
+    scene.passes(36)
+    assert len(scene.condemned) == 1
+
+
+def test_one_that_leaves_has_its_whole_time_however_long_it_was_there_and_whoever_had_its_seat_before() -> (
+    None
+):
+    scene = Scene()
+    scene.passes(1000, ticking=True)
+    scene.writer.phase("left")
+    scene.passes(31)
+    scene.post.pid += 1
+    scene.writer.phase("working")
+    scene.passes(1, ticking=True)
+    scene.writer.phase("left")
+    scene.passes(32)
+    assert scene.condemned == []
+
+
+def test_while_we_slept_nobody_who_has_left_could_end_either() -> None:
+    scene = Scene()
+    scene.writer.phase("left")
+    scene.passes(1)
+    scene.now += 3600
+    scene.vigil.turn(scene.now)
+    scene.passes(31)
+    assert scene.condemned == []
+
+
 def test_what_runs_in_threads_is_suspect_when_nothing_blocks_on_the_loop(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
