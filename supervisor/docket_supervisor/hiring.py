@@ -190,14 +190,16 @@ class TemplateHiring:
             # What it imports now need not be what the last one did.
             self.generation = self._numbers.next()
             self._imported_before = False
-        ours, theirs = Channel.pair()
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            self._later(error)
+            return
         main = partial(run_template, self._inherited, theirs, self.generation)
         try:
             self._pid = fork(main, closing=[*self._closing(), ours])
         except OSError as error:
-            logger.warning("could not fork a template: %s", error)
-            self.failure = f"could not fork a template: {error}"
-            self._retry_at = clock.monotonic() + UNFORKABLE_PAUSE
+            self._later(error)
             ours.close()
             return
         finally:
@@ -221,6 +223,11 @@ class TemplateHiring:
     @property
     def bequest(self) -> tuple[int, int] | None:
         return (self._pid, self._channel.fileno()) if self._channel is not None and self._pid else None
+
+    def _later(self, error: OSError) -> None:
+        logger.warning("could not fork a template: %s", error)
+        self.failure = f"could not fork a template: {error}"
+        self._retry_at = clock.monotonic() + UNFORKABLE_PAUSE
 
     def adopt(self, bequest: tuple[int, int]) -> None:
         self._pid, descriptor = bequest

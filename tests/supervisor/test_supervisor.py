@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -201,20 +202,29 @@ def test_a_killed_steward_is_replaced_and_told_again_what_it_had_not_done(
     assert service.ends() == 0
 
 
-@pytest.mark.skipif(
-    not hasattr(psutil.Process, "rlimit"), reason="limits of another process can be set on Linux only"
-)
-def test_a_steward_that_finds_no_descriptors_is_tried_again(start: Start) -> None:
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only Linux limits other processes")
+@pytest.mark.parametrize("who", ["steward", "template"])
+def test_who_finds_no_descriptors_is_tried_again(start: Start, who: str) -> None:
     service = start(processes=1)
     service.ready(1)
-    (steward,) = eventually(lambda: service.events("steward"))
+    eventually(lambda: service.events("steward"))
     supervisor = psutil.Process(service.process.pid)
+
+    def there() -> list[int]:
+        found: list[int] = []
+        for child in service.children():
+            with suppress(psutil.Error):
+                if f"docket: {who}" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+        return found
+
+    (killed,) = eventually(there)
     before = supervisor.rlimit(psutil.RLIMIT_NOFILE)
     supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
-    os.kill(steward["pid"], signal.SIGKILL)
-    service.logged("could not fork a steward: [Errno 24]")
+    os.kill(killed, signal.SIGKILL)
+    service.logged(f"could not fork a {who}: [Errno 24]")
     supervisor.rlimit(psutil.RLIMIT_NOFILE, before)
-    eventually(lambda: len(service.events("steward")) == 2, "another steward")
+    eventually(lambda: there() not in ([], [killed]), f"another {who}")
     service.signal(signal.SIGTERM)
     assert service.ends() == 0
 
