@@ -64,8 +64,8 @@ def follow(keys: Keys, key: str, ready: Ready | None) -> Stream[None]:
     """Emits the state as it is, then the progress as it is, then every change, until the execution has ended.
 
     Each look leaves a mark among the events, in the same moment: what comes before the mark was seen by the look, what
-    comes after it is news. So nothing is lost and nothing is told twice. After a reconnection, when events may have
-    been missed, it looks again and tells what differs.
+    comes after it is news. So nothing is lost and nothing is told twice. After a reconnection or a long silence, when
+    events may have been missed, it looks again and tells what differs.
     """
     yield Commands((("PING",),))  # a Redis that is not there is said at once; later it is waited for
     observer = os.urandom(8).hex()
@@ -78,13 +78,12 @@ def follow(keys: Keys, key: str, ready: Ready | None) -> Stream[None]:
     while True:
         event = yield NextEvent(channels, _TRY_AGAIN if behind else _LOOK_AGAIN)
         if event is SUBSCRIBED or event is None:
-            # After a long silence it only looks whether there still is something to wait for.
-            behind = behind or event is SUBSCRIBED
-            awaited = _NEVER if behind else awaited
+            # A long silence may be that of a connection which brings nothing any more, without being broken.
+            behind, awaited = True, _NEVER if event is SUBSCRIBED else awaited
             mark = str(next(numbers))
             reply = yield Attempt(scripts.observe(keys, key, observer, mark))
             seen = None if reply is None else _seen(key, reply)
-            if seen is None or not behind:
+            if seen is None:
                 continue
             behind, awaited = False, mark.encode()
             if ready is not None:

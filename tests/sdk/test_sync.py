@@ -17,6 +17,7 @@ import pytest
 from chaos.proxy import LossyProxy
 from docket import AuthenticationFailed, BadURL, ConnectionFailed, Disposition, ExecutionCancelled
 from docket import Docket as AsyncDocket
+from docket.errors import TaskInterrupted
 from docket.store import scripts
 from docket.sync import Docket
 from tests.redis_server import RedisServer
@@ -200,6 +201,42 @@ async def test_an_add_whose_reply_is_lost_is_one_execution(
         await asyncio.to_thread(client)
         assert proxy.lost == 1
     assert {each.key for each in (await docket.snapshot()).future} == {"first", "k"}
+    await docket.clear()
+
+
+@pytest.mark.parametrize("wait", ["for a result", "for events"])
+async def test_a_task_that_waits_in_its_thread_can_be_interrupted(
+    docket: AsyncDocket, docket_name: str, redis_url: str, wait: str
+):
+    """Between two Python instructions, of which a wait for Redis has none."""
+    ended = threading.Event()
+    raised: list[BaseException] = []
+
+    def waits() -> None:
+        try:
+            with Docket(docket_name, redis_url) as blocking:
+                found = blocking.get_execution("later")
+                assert found is not None
+                if wait == "for a result":
+                    found.get_result()
+                else:
+                    list(found.subscribe())
+        except BaseException as error:
+            raised.append(error)
+            raise
+        finally:
+            ended.set()
+
+    await docket.add("trace", when=soon(hours=1), key="later")("x")
+    async with running(docket):
+        await docket.add(waits, key="k")()
+        async with docket.redis() as client:
+            while (await client.pubsub_numsub(docket.keys.state_channel("later")))[0][1] == 0:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # it has looked, and waits again
+        await docket.cancel("k")
+        assert await asyncio.to_thread(ended.wait, 5)
+    assert [type(error) for error in raised] == [TaskInterrupted]
     await docket.clear()
 
 

@@ -12,6 +12,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from docket.processors import processors
 from docket.store import refusals
+from docket.store.attempts import SharedAttempt
 from docket.store.connect import (
     BROKEN,
     REPLY_TIMEOUT,
@@ -154,7 +155,7 @@ class AsyncStore(AsyncPerformer):
         self.listener = Listener(self._quiet_client)
         self._whole_cluster: Any = None
         self._wire: Wire | None = None
-        self._opening = asyncio.Lock()
+        self._opening = SharedAttempt(self._open_wire)
         self._room = asyncio.Semaphore(_MOST_UNDER_WAY)
 
     async def subscribe(self, channels: tuple[str, ...]) -> Subscription:
@@ -198,7 +199,7 @@ class AsyncStore(AsyncPerformer):
     async def _run(self, request: Call | Commands) -> Any:
         wire = self._wire
         if wire is None or wire.lost:
-            wire = await self._open_wire()
+            wire = await self._opening.outcome()
         if isinstance(request, Commands):
             return await wire.ask_all([pack(*command) for command in request.commands])
         try:
@@ -207,15 +208,13 @@ class AsyncStore(AsyncPerformer):
             return await wire.ask(pack(*request.by_text))
 
     async def _open_wire(self) -> Wire:
-        async with self._opening:
-            if self._wire is None or self._wire.lost:
-                connection = self.client.connection_pool.make_connection()
-                patience = min(connection.socket_timeout or REPLY_TIMEOUT, REPLY_TIMEOUT)
-                wire = Wire(connection, patience, wakeful=self._wakeful, uneasy=True)
-                async with asyncio.timeout(REPLY_TIMEOUT):
-                    await wire.open()
-                self._wire = wire
-            return self._wire
+        connection = self.client.connection_pool.make_connection()
+        patience = min(connection.socket_timeout or REPLY_TIMEOUT, REPLY_TIMEOUT)
+        wire = Wire(connection, patience, wakeful=self._wakeful, uneasy=True)
+        async with asyncio.timeout(REPLY_TIMEOUT):
+            await wire.open()
+        self._wire = wire
+        return wire
 
     def _retire_wire(self) -> None:
         """What is asked next goes over another connection, and perhaps to another server."""
@@ -243,6 +242,7 @@ class AsyncStore(AsyncPerformer):
 
     async def close(self) -> None:
         await self.listener.close()
+        await self._opening.close()
         if self._wire is not None:
             self._wire.close()
         if self._whole_cluster is not None:

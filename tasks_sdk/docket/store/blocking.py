@@ -15,6 +15,7 @@ from docket import clock
 from docket.store import refusals
 from docket.store.connect import (
     BROKEN,
+    REPLY_TIMEOUT,
     Address,
     blocking_client,
     cluster_client,
@@ -41,6 +42,9 @@ from docket.telemetry import internal
 T = TypeVar("T")
 
 _BETWEEN_TRIES = 0.2
+_SLICE = 0.25
+"""Seconds that a thread waits in one go. A task that shall end is interrupted between two Python instructions, and
+there is none in a wait: so this is how late it hears of it."""
 
 
 class BlockingPerformer:
@@ -138,9 +142,11 @@ class BlockingStore(BlockingPerformer):
         self._traced = traced
         self.client: Any = blocking_client(address, connections, **options)
         # Each waiting thread listens on a connection of its own; they are few, and silent until something happens.
+        # The limits of time are those of the others: they are for what is asked, and to listen is to ask nothing.
         loud: Any = self.client.connection_pool
-        kwargs = {**loud.connection_kwargs, "socket_timeout": None}
-        pool: Any = cast(Any, redis.ConnectionPool)(loud.connection_class, max_connections=2**31, **kwargs)
+        pool: Any = cast(Any, redis.ConnectionPool)(
+            loud.connection_class, max_connections=2**31, **loud.connection_kwargs
+        )
         self._quiet_client: Any = redis.Redis.from_pool(pool)
         self._whole_cluster: Any = None
 
@@ -217,7 +223,7 @@ class Listening:
     def next(self, timeout: float | None) -> tuple[str, bytes] | object | None:
         until = None if timeout is None else clock.monotonic() + timeout
         while True:
-            left = None if until is None else max(0.0, until - clock.monotonic())
+            left = _SLICE if until is None else min(_SLICE, max(0.0, until - clock.monotonic()))
             message = self._message(left)
             if message is None:
                 if until is not None and clock.monotonic() >= until:
@@ -229,12 +235,18 @@ class Listening:
                 if self._unconfirmed == 0:
                     return SUBSCRIBED
 
-    def _message(self, timeout: float | None) -> Any:
+    def _message(self, timeout: float) -> Any:
         try:
-            return (self._pubsub or self._connect()).get_message(timeout=timeout)
-        except BROKEN:
+            pubsub = self._pubsub or self._connect()
+            if not pubsub.connection.can_read(timeout=timeout):
+                return None
+            # It has begun to arrive; the rest of it may take longer than what is left of the wait.
+            return pubsub.get_message(timeout=REPLY_TIMEOUT)
+        except (*BROKEN, ResponseError) as error:
+            if not is_outage(error):
+                raise
             self.close()
-            time.sleep(_BETWEEN_TRIES if timeout is None else min(_BETWEEN_TRIES, timeout))
+            time.sleep(min(_BETWEEN_TRIES, timeout))
             return None
 
     def close(self) -> None:

@@ -307,7 +307,7 @@ def translated(error: Exception, url: str) -> DocketError | None:
     if _is_about_passwords(error):
         return AuthenticationFailed(f"Redis at {where} refused the user name or password: {error}")
     if isinstance(error, BROKEN) or refuses(error):
-        return ConnectionFailed(f"cannot reach Redis at {where}: {error or type(error).__name__}")
+        return ConnectionFailed(f"cannot reach Redis at {where}: {str(error) or type(error).__name__}")
     return None
 
 
@@ -364,8 +364,9 @@ _REFUSALS = (
     exceptions.BusyLoadingError,
     finding.NotThere,
 )
-# The last one is said while a slot is being moved, and then by the first command of each script (`lua/_house.lua`).
-_REFUSED = ("READONLY ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "access a non local key")
+# BUSY, with its space, is said while somebody else's script runs for long; BUSYGROUP is something else. The last one is
+# said while a slot is being moved, and then by the first command of each script (`lua/_house.lua`).
+_REFUSED = ("READONLY ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "BUSY ", "access a non local key")
 
 _UNWRITABLE = (exceptions.OutOfMemoryError, exceptions.ReadOnlyError)
 _UNWRITTEN = ("READONLY ", "NOREPLICAS ", "OOM ", "MISCONF ")

@@ -74,7 +74,7 @@ class Finder:
         for member in tuple(self._members):
             reply = yield member
             if isinstance(reply, Exception):
-                said.append(f"{member[0]}:{member[1]}: {reply or type(reply).__name__}")
+                said.append(f"{member[0]}:{member[1]}: {str(reply) or type(reply).__name__}")
                 continue
             found, others = self._read(reply, member)
             if found is None:

@@ -10,9 +10,13 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from docket.store.connect import REPLY_TIMEOUT
 from docket.store.requests import SUBSCRIBED
 
 _BETWEEN_TRIES = 0.2
+_SILENCE = 30.0
+"""Seconds without any message after which Redis is asked whether it is still there: a connection through something that
+has forgotten it stays open, and is silent for ever."""
 _LINGER = 1.0
 """Seconds that the connection is kept when nobody listens any more: the next one often comes at once."""
 
@@ -95,7 +99,9 @@ class Listener:
 
     async def _serve(self, pubsub: Any) -> None:
         channels = set(self._listening)
-        await pubsub.subscribe(*channels)
+        # It connects now; listening has no limit of time, so neither has this connection.
+        async with asyncio.timeout(REPLY_TIMEOUT):
+            await pubsub.subscribe(*channels)
         parts = (
             asyncio.create_task(self._receive(pubsub)),
             asyncio.create_task(self._follow(pubsub, channels)),
@@ -111,9 +117,18 @@ class Listener:
 
     async def _receive(self, pubsub: Any) -> None:
         while True:
-            message = await pubsub.get_message(timeout=None)
-            if message is not None:
-                self._dispatch(message)
+            message = await pubsub.get_message(timeout=_SILENCE) or await self._answer(pubsub)
+            self._dispatch(message)
+
+    async def _answer(self, pubsub: Any) -> dict[str, Any]:
+        """Whatever comes next, when it was asked whether it is still there; TimeoutError if that is nothing."""
+        async with asyncio.timeout(REPLY_TIMEOUT):
+            await pubsub.ping()
+        # Twice: a loop that stood still finds that its time is over before it finds what has come meanwhile.
+        for _ in range(2):
+            if message := await pubsub.get_message(timeout=REPLY_TIMEOUT / 2):
+                return message
+        raise TimeoutError("the subscriptions are silent")
 
     async def _follow(self, pubsub: Any, channels: set[str]) -> None:
         """Subscribes to what is wanted and no longer to what is not; returns when nobody has listened for a while."""
@@ -138,6 +153,8 @@ class Listener:
             await self._changed.wait()
 
     def _dispatch(self, message: dict[str, Any]) -> None:
+        if message["type"] == "pong":
+            return
         channel = message["channel"].decode()
         listening = self._listening.get(channel, ())
         if message["type"] == "message":

@@ -6,12 +6,11 @@ another, and be away while the others are there; so each has a store of its own.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from docket.store.asynchronous import AsyncPerformer, AsyncStore
+from docket.store.attempts import SharedAttempt
 from docket.store.blocking import BlockingPerformer, BlockingStore, Listening
 from docket.store.connect import Address, address_of
 from docket.store.keys import Keys
@@ -54,7 +53,7 @@ class AsyncScattered(AsyncPerformer):
     def __init__(self, whole: AsyncStore, stores: Mapping[str, AsyncStore], agree: Agree) -> None:
         self.address = whole.address
         self.whole, self._stores, self._agree = whole, stores, agree
-        self._asking, self._agreed = asyncio.Lock(), False
+        self._asking, self._agreed = SharedAttempt(self._ask_whether_all_agree), False
 
     def at(self, keys: Keys) -> AsyncStore:
         """That of one partition."""
@@ -62,14 +61,15 @@ class AsyncScattered(AsyncPerformer):
 
     async def agree(self) -> None:
         """PartitionsDiffer if the ledger is split otherwise."""
-        async with self._asking:
-            if not self._agreed:
-                await self.whole.perform(self._agree())
-                self._agreed = True
+        if not self._agreed:
+            await self._asking.outcome()
+
+    async def _ask_whether_all_agree(self) -> None:
+        await self.whole.perform(self._agree())
+        self._agreed = True
 
     async def ask(self, request: Call | Commands) -> Any:
-        if not self._agreed:
-            await self.agree()
+        await self.agree()
         return await _store_for(request, self._stores, self.whole).ask(request)
 
     async def subscribe(self, channels: tuple[str, ...]) -> Subscription:
@@ -79,6 +79,7 @@ class AsyncScattered(AsyncPerformer):
         return self.whole.plain_client()
 
     async def close(self) -> None:
+        await self._asking.close()
         for store in {id(each): each for each in (*self._stores.values(), self.whole)}.values():
             await store.close()
 
@@ -89,18 +90,17 @@ class BlockingScattered(BlockingPerformer):
     def __init__(self, whole: BlockingStore, stores: Mapping[str, BlockingStore], agree: Agree) -> None:
         self.address = whole.address
         self.whole, self._stores, self._agree = whole, stores, agree
-        self._asking, self._agreed = threading.Lock(), False
+        self._agreed = False
 
     def agree(self) -> None:
         """PartitionsDiffer if the ledger is split otherwise."""
-        with self._asking:
-            if not self._agreed:
-                self.whole.perform(self._agree())
-                self._agreed = True
+        # Several threads may ask, and get the same answer; in a line they would wait for each other's failures.
+        if not self._agreed:
+            self.whole.perform(self._agree())
+            self._agreed = True
 
     def ask(self, request: Call | Commands) -> Any:
-        if not self._agreed:
-            self.agree()
+        self.agree()
         return _store_for(request, self._stores, self.whole).ask(request)
 
     def listen(self, channels: tuple[str, ...]) -> Listening:
