@@ -29,6 +29,25 @@ class Occupant:
 
 
 @dataclass(frozen=True)
+class Guest:
+    """Who has connected to the control socket: what has been heard of him, and what he has not been handed yet."""
+
+    descriptor: int
+    heard: str
+    untold: str
+
+
+@dataclass(frozen=True)
+class Reception:
+    """The control socket: where it is, who listens, and by which device and inode its file is told from another's."""
+
+    path: str
+    listener: int
+    file: tuple[int, int]
+    guests: tuple[Guest, ...]
+
+
+@dataclass(frozen=True)
 class Estate:
     """Numbers of descriptors are good in the new program as they are."""
 
@@ -38,9 +57,12 @@ class Estate:
     notices: tuple[int, int]
     spool: tuple[int, ...]
     entrance: int | None
+    reception: Reception | None
     phase: str
     started_at: float
     wanted: int
+    by_hand: bool
+    """Somebody has asked for so many, and has not left it to us again."""
     generation: int
     occupants: tuple[Occupant, ...]
     steward: dict[str, Any]
@@ -55,6 +77,9 @@ class Estate:
         yield from (self.board, *self.lifeline, *self.notices, *self.spool)
         if self.entrance is not None:
             yield self.entrance
+        if self.reception is not None:
+            yield self.reception.listener
+            yield from (guest.descriptor for guest in self.reception.guests)
         if channel := self.steward["channel"]:
             yield channel
         if self.template is not None:
@@ -96,4 +121,8 @@ def _parsed(given: dict[str, Any]) -> Estate:
         name: tuple(cast("list[int]", value)) for name, value in given.items() if isinstance(value, list)
     }
     tuples["occupants"] = tuple(Occupant(**each) for each in given["occupants"])
+    if reception := cast("dict[str, Any] | None", given["reception"]):
+        reception["file"] = tuple(reception["file"])
+        reception["guests"] = tuple(Guest(**each) for each in reception["guests"])
+        tuples["reception"] = Reception(**reception)
     return Estate(**{**given, **tuples})

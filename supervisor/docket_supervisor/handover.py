@@ -8,7 +8,7 @@ from docket_supervisor.board import Board
 from docket_supervisor.channel import Notices
 from docket_supervisor.child import Inheritance
 from docket_supervisor.crew import Crew
-from docket_supervisor.estate import Estate, Occupant
+from docket_supervisor.estate import Estate, Occupant, Reception
 from docket_supervisor.layout import layout
 from docket_supervisor.lifeline import Lifeline
 from docket_supervisor.listening import Entrance
@@ -17,6 +17,7 @@ from docket_supervisor.phases import SERVING, Phase
 from docket_supervisor.posts import Post, Role, Sitting
 from docket_supervisor.rolling import Roll
 from docket_supervisor.settings import SupervisorSettings
+from docket_supervisor.sizing import Sizing
 from docket_supervisor.sources import Sources
 from docket_supervisor.spool import Spool
 from docket_supervisor.stewardship import Stewardship
@@ -45,6 +46,7 @@ class Handover:
         self,
         inherited: Inheritance,
         crew: Crew,
+        sizing: Sizing,
         sources: Sources,
         stewardship: Stewardship,
         strays: Strays,
@@ -52,6 +54,7 @@ class Handover:
     ) -> None:
         self._inherited = inherited
         self._crew = crew
+        self._sizing = sizing
         self._sources = sources
         self._stewardship = stewardship
         self._strays = strays
@@ -79,7 +82,7 @@ class Handover:
             return "the steward has heard everything"
         return ""
 
-    def estate(self, phase: Phase, started_at: float) -> Estate:
+    def estate(self, phase: Phase, started_at: float, reception: Reception | None) -> Estate:
         inherited = self._inherited
         entrance = inherited.entrance.socket
         return Estate(
@@ -89,9 +92,11 @@ class Handover:
             notices=inherited.notices.ends,
             spool=inherited.spool.files,
             entrance=entrance.fileno() if entrance is not None else None,
+            reception=reception,
             phase=phase.name,
             started_at=started_at,
             wanted=self._crew.wanted,
+            by_hand=self._sizing.by_hand,
             generation=self._sources.current.generation,
             occupants=tuple(_occupant(post) for post in self._crew.posts),
             steward=self._stewardship.bequest,
@@ -105,6 +110,7 @@ class Handover:
             self._strays.orphaned_by(worker, now)
         self._sources.go_on(former.generation, former.template)
         self._stewardship.go_on(former.steward)
+        self._sizing.by_hand = former.by_hand
         self._crew.go_on(former.occupants, former.wanted, self._sources.current, quiet=phase is Phase.QUIET)
         self._roll.ask()
 

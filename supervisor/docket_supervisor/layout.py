@@ -9,11 +9,13 @@ from types import ModuleType
 from typing import cast
 
 from docket_supervisor import board, bulletin, messages, tally
+from docket_supervisor.estate import Estate, Guest, Occupant, Reception
 from docket_supervisor.settings import SupervisorSettings
 
 
 def layout(settings: SupervisorSettings) -> str:
-    """Equal for two programs that write the same shared memory alike and say the same things to each other.
+    """Equal for two programs that write the same shared memory alike, say the same things to each other and leave
+    the same things behind.
 
     Made from the constants themselves, for a version number that somebody must remember to raise would be wrong one
     day. Rather once too often different: then a restart is needed, which always is right.
@@ -23,6 +25,10 @@ def layout(settings: SupervisorSettings) -> str:
         [
             (kind, [field.name for field in fields(message)])
             for kind, message in sorted(messages.KINDS.items())
+        ],
+        [
+            (part.__name__, [(field.name, field.type) for field in fields(part)])
+            for part in (Estate, Guest, Occupant, Reception)
         ],
         [
             settings.docket.name,

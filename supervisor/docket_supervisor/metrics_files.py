@@ -6,10 +6,13 @@ recycled there are more of them to read. A seat has one process at a time, so it
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
+
+logger = logging.getLogger("docket.supervisor")
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _OWNER = "DOCKET_METRICS_FOLDER"
@@ -30,7 +33,17 @@ class MetricsFiles:
         # It is ours also if a supervisor has made it that has replaced its own program since: that keeps its pid.
         self._ours = VARIABLE not in os.environ or os.environ.get(_OWNER) == mark
         if VARIABLE not in os.environ:
-            os.environ[VARIABLE] = tempfile.mkdtemp(prefix="docket-metrics-")
+            try:
+                os.environ[VARIABLE] = tempfile.mkdtemp(prefix="docket-metrics-")
+            except OSError as error:
+                self._ours = False
+                logger.warning(
+                    "no room for metrics of the tasks: %s; /metrics is without them: make room, or set %s to "
+                    "another folder, and restart",
+                    error,
+                    VARIABLE,
+                )
+                return
             os.environ[_OWNER] = f"{os.getpid()}:{os.environ[VARIABLE]}"
         self.folder = os.environ[VARIABLE]
 
@@ -48,7 +61,9 @@ class MetricsFiles:
             self._prepared = True
             import prometheus_client.values as values
 
-            values.ValueClass = values.MultiProcessValue(lambda: self._identity)  # pyright: ignore[reportUnknownMemberType]
+            from docket_supervisor.reserved import value_class
+
+            values.ValueClass = value_class(lambda: self._identity)
 
     def forget(self, seat: int) -> None:
         """Gauges of those that live do not show the dead. Called before anybody else is given that seat."""

@@ -33,7 +33,7 @@ class Sizing:
         self._bulletin = bulletin
         self._rolling = rolling
         self._scaling = Scaling(self._fewest, self._most) if settings.autoscale else None
-        self._by_hand = False
+        self.by_hand = False
         self._next_look = 0.0
 
     def scale(self, wanted: int, why: str = "") -> str:
@@ -42,7 +42,7 @@ class Sizing:
             return f"expected between {self._fewest} and {self._most} processes, got {wanted}"
         if wanted != self._crew.wanted and self._rolling():
             return "a rolling restart is going on"
-        self._by_hand = not why
+        self.by_hand = not why
         if wanted != self._crew.wanted:
             logger.info(
                 "scaling from %d to %d processes%s", self._crew.wanted, wanted, f": {why}" if why else ""
@@ -59,7 +59,7 @@ class Sizing:
         """From now on the work decides; why not, if there is no range to choose from."""
         if self._scaling is None:
             return "the service has no range to choose from: start it with --processes MIN..MAX"
-        self._by_hand = False
+        self.by_hand = False
         return ""
 
     def turn(self, now: float, *, serving: bool) -> float:
@@ -70,7 +70,7 @@ class Sizing:
             self._next_look = now + INTERVAL
             queue = self._bulletin.queue
             fresh = queue is not None and now - queue.at < STALE and self._bulletin.reachable is not False
-            if serving and fresh and queue is not None and not self._by_hand and not self._rolling():
+            if serving and fresh and queue is not None and not self.by_hand and not self._rolling():
                 self._consider(self._sample(now, queue.due, queue.latency))
         return self._next_look
 

@@ -49,7 +49,7 @@ class Succession:
         estate: Callable[[], Estate],
     ) -> None:
         """`settled` says what is half-done, `""` when nothing is; `unheard`, whether something has come that this
-        program has yet to act upon. Only when neither holds is `estate` called."""
+        program has yet to act upon, and the next would not find. Only when neither holds is `estate` called."""
         self._layout = layout(settings)
         self._closing = closing
         self._settled = settled

@@ -112,32 +112,33 @@ class Supervisor:
         self._dumps = Dumps(self._inherited.spool, self._inherited.board.seats, self._title_of, self._writers)
         self._crew.dump_of = self._dumps.died
         self._vigil = Vigil(settings, self._crew.posts, self._crew, self._dumps)
-        self._premises = Premises(settings, Verbs(self).obey)
+        self._premises = Premises(settings, Verbs(self), estate and estate.reception)
         self._herald = Herald(self._standing)
         self._sources = Sources(self._source)
         reliefs = Reliefs(self._crew)
         self._recycling = Recycling(settings.limits, self._crew, self._sources, reliefs)
         self._roll = Roll(
-            settings,
-            self._crew,
-            self._sources,
-            reliefs,
-            began=self._reloading,
-            ended=self._herald.reloaded,
+            settings, self._crew, self._sources, reliefs, began=self._reloading, ended=self._herald.reloaded
         )
         self._changes = Watch(settings.app_dir) if settings.watch else None
         self._sizing = Sizing(settings, self._crew, self._inherited.board.bulletin, lambda: self._roll.going)
         self._publisher = Publisher(self._inherited.board.bulletin, settings, self._crew)
         self._inherited.board.bulletin.started_at = self._started_at
         self._handover = Handover(
-            self._inherited, self._crew, self._sources, self._stewardship, self._strays, self._roll
+            self._inherited,
+            self._crew,
+            self._sizing,
+            self._sources,
+            self._stewardship,
+            self._strays,
+            self._roll,
         )
         self._succession = Succession(
             settings,
             closing=self._ours,
             settled=lambda: self._handover.half_done(self._phase),
             unheard=lambda: bool(self._events) or self._signals.waiting(),
-            estate=lambda: self._handover.estate(self._phase, self._started_at),
+            estate=lambda: self._handover.estate(self._phase, self._started_at, self._premises.reception),
         )
 
     def run(self) -> int:

@@ -51,14 +51,34 @@ class Verbs:
             return Refused(f"expected one of {', '.join(self._known)}, got {request.get('verb')!r}")
         return verb(request)
 
+    def go_on(self, request: Mapping[str, Any]) -> Answer:
+        """The same for what the program before this one has accepted, and somebody waits for: it is not ordered again,
+        for another order may have followed it."""
+        match request:
+            case {"verb": "quiet"}:
+                return Accepted(done=self._quieted())
+            case {"verb": "resume"}:
+                return Accepted(done=self._resumed())
+            case {"verb": "scale", "to": int(wanted)}:
+                return Accepted(done=self._scaled(wanted))
+            case _:
+                # What is only looked at. A program is not replaced while it reloads or stops.
+                return self.obey(request)
+
     def _status(self, request: Mapping[str, Any]) -> Answer:
         return Accepted(lambda: {"status": self._service.status()}, self._service.measured(), held=True)
 
     def _quiet(self, request: Mapping[str, Any]) -> Answer:
-        return self._happen(Event.TSTP, self._until(lambda crew: crew.claims_nothing))
+        return self._happen(Event.TSTP, self._quieted())
+
+    def _quieted(self) -> Callable[[], str | None]:
+        return self._until(lambda crew: crew.claims_nothing)
 
     def _resume(self, request: Mapping[str, Any]) -> Answer:
-        return self._happen(Event.CONT, self._until(lambda crew: crew.nobody_is_quiet))
+        return self._happen(Event.CONT, self._resumed())
+
+    def _resumed(self) -> Callable[[], str | None]:
+        return self._until(lambda crew: crew.nobody_is_quiet)
 
     def _scale(self, request: Mapping[str, Any]) -> Answer:
         wanted = request.get("to")
@@ -71,7 +91,10 @@ class Verbs:
             return self._not_now()
         if problem := self._service.sizing.scale(wanted):
             return Refused(problem)
-        return Accepted(done=self._until(lambda crew: crew.wanted != wanted or crew.complete))
+        return Accepted(done=self._scaled(wanted))
+
+    def _scaled(self, wanted: int) -> Callable[[], str | None]:
+        return self._until(lambda crew: crew.wanted != wanted or crew.complete)
 
     def _reload(self, request: Mapping[str, Any]) -> Answer:
         roll = self._service.roll

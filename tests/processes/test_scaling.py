@@ -10,6 +10,7 @@ from pathlib import Path
 from docket.sync import Docket
 from tests.processes import evidence as does
 from tests.processes.fleet import Evidence, Supervisor, eventually
+from tests.processes.test_rolling import QUICK
 
 Supervise = Callable[..., Supervisor]
 
@@ -33,10 +34,13 @@ def test_processes_are_added_when_work_waits_and_taken_away_when_there_is_none(
 def test_a_number_asked_for_by_hand_holds_until_the_work_decides_again(
     docket: Docket, supervise: Supervise, evidence: Evidence, tmp_path: Path
 ) -> None:
-    supervisor = supervise("--processes", "1..3", "--concurrency", "1")
+    """A new program of the supervisor's knows of it."""
+    supervisor = supervise("--processes", "1..3", "--concurrency", "1", *QUICK)
     go = tmp_path / "go"
     supervisor.signal(signal.SIGTTIN)
     supervisor.logged("all workers are ready: 2")
+    supervisor.signal(signal.SIGUSR2)
+    eventually(lambda: "generation 2 is in service" in supervisor.log(), "another program", patience=30)
     for number in range(4):
         docket.add(does.wait_for, key=f"long-{number}")(str(go))
     eventually(lambda: len(evidence.lines("began")) == 2)

@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,22 @@ from docket_supervisor import control, sockets
 from docket_supervisor.caller import Failed, Wanted, ask
 from docket_supervisor.codes import Verdict
 from docket_supervisor.control import Accepted, Answer, Control, Refused
+from docket_supervisor.estate import Guest, Reception
 from docket_supervisor.taken import Taken
+from tests.supervisor.service import eventually
 
 
 class Served:
     """A control socket whose loop turns in a thread of its own; `outcome` is what those who wait are waiting for."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, former: Reception | None = None) -> None:
         self.asked: list[Mapping[str, Any]] = []
+        self.gone_on_with: list[Mapping[str, Any]] = []
         self.outcome: str | None = None
         self.big = "x"
-        self.control = Control(path, self.obey)
+        self.control = Control(path, self.obey, self.go_on)
+        if former is not None:
+            self.control.adopt(former)
         self.control.claim()
         self._selector = selectors.DefaultSelector()
         self.control.open(self._selector)
@@ -46,6 +52,22 @@ class Served:
                 return Accepted(lambda: {"told": 1}, done=lambda: self.outcome)
             case _:
                 return Refused("not that")
+
+    def go_on(self, request: Mapping[str, Any]) -> Answer:
+        self.gone_on_with.append(request)
+        return Accepted(lambda: {"told": 2}, done=lambda: self.outcome)
+
+    def left(self) -> Reception:
+        """What the next program finds; nobody serves until there is one."""
+        self._ended.set()
+        self._thread.join()
+        left = self.control.reception
+        assert left is not None
+        guests = tuple(replace(guest, descriptor=os.dup(guest.descriptor)) for guest in left.guests)
+        handed_on = replace(left, listener=os.dup(left.listener), guests=guests)
+        self.control.close()
+        self._selector.close()
+        return handed_on
 
     def _serve(self) -> None:
         while not self._ended.is_set():
@@ -168,6 +190,85 @@ def test_a_socket_whose_supervisor_was_killed_is_free(path: str) -> None:
     served = Served(path)
     assert ask(Wanted(path), "later")["ok"]
     served.close()
+
+
+def heard_by(served: Served, count: int) -> None:
+    """So many have connected, and what they have written was read."""
+    eventually(lambda: len([each for each in conversations(served) if each.heard]) == count)
+
+
+def conversations(served: Served) -> tuple[Guest, ...]:
+    reception = served.control.reception
+    return () if reception is None else reception.guests
+
+
+def test_who_speaks_while_there_is_no_program_is_answered_by_the_next(path: str) -> None:
+    first = Served(path)
+    with (
+        sockets.connected(path) or socket.socket() as early,
+        sockets.connected(path) or socket.socket() as half,
+    ):
+        half.sendall(b'{"verb": ')
+        heard_by(first, 1)
+        eventually(lambda: len(conversations(first)) == 2)
+        left = first.left()
+        half.sendall(b'"later"}\n')
+        early.sendall(b'{"verb": "later"}\n')
+        with sockets.connected(path) or socket.socket() as late:
+            late.sendall(b'{"verb": "later"}\n')
+            second = Served("elsewhere", left)
+            for each in (early, half, late):
+                assert json.loads(each.makefile().readline()) == {"ok": True, "told": 1}
+    assert len(second.asked) == 3 and second.gone_on_with == [] and first.asked == []
+    second.close()
+    assert not os.path.exists(path) and not os.path.exists("elsewhere")
+
+
+def test_who_waits_goes_on_waiting_and_nothing_is_ordered_twice(path: str) -> None:
+    first = Served(path)
+    with sockets.connected(path) or socket.socket() as waiting:
+        waiting.sendall(b'{"verb": "later", "wait": true}\n')
+        eventually(lambda: first.asked)
+        second = Served(path, first.left())
+        eventually(lambda: second.gone_on_with)
+        second.outcome = ""
+        assert json.loads(waiting.makefile().readline()) == {"ok": True, "told": 2}
+    assert second.asked == [] and second.gone_on_with == first.asked
+    second.close()
+
+
+def test_an_answer_is_handed_out_to_its_end_by_the_next_program(path: str) -> None:
+    first = Served(path)
+    first.big = "x" * 10_000_000
+    with sockets.connected(path) or socket.socket() as slow:
+        slow.sendall(b'{"verb": "big"}\n')
+        eventually(lambda: first.asked)
+        second = Served(path, first.left())
+        assert json.loads(slow.makefile().readline())["big"] == first.big
+    assert second.asked == second.gone_on_with == []
+    second.close()
+
+
+def test_a_socket_that_was_removed_is_made_anew_by_the_next_program(path: str) -> None:
+    first = Served(path)
+    os.unlink(path)
+    second = Served(path, first.left())
+    assert ask(Wanted(path), "later")["ok"]
+    second.close()
+
+
+def test_a_socket_that_has_become_somebody_elses_is_taken_and_left_alone(path: str) -> None:
+    first = Served(path)
+    os.unlink(path)
+    other = Served(path)
+    left = first.left()
+    with pytest.raises(Taken, match="in use by a supervisor that is running"):
+        Served(path, left)
+    third = Control(path, other.obey)
+    third.adopt(replace(left, listener=socket.socket(socket.AF_UNIX).detach(), guests=()))
+    third.release(0)
+    assert ask(Wanted(path), "later")["ok"]
+    other.close()
 
 
 def test_something_else_at_that_path_is_told_and_left_alone(path: str) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from docket_supervisor.estate import Estate, Occupant, inherited, write
+from docket_supervisor import estate, sockets
+from docket_supervisor.caller import Wanted, ask
+from docket_supervisor.estate import Estate, Guest, Occupant, Reception, inherited, write
 from docket_supervisor.layout import layout
 from docket_supervisor.settings import SupervisorSettings
 from docket_supervisor.signals import Signals
@@ -156,6 +161,68 @@ def test_what_has_come_is_acted_upon_before_the_program_is_replaced(
         signals.restore()
 
 
+def test_who_asks_meanwhile_is_answered(start: Start, short_folder: Path) -> None:
+    path = str(short_folder / "control.sock")
+    service = start(processes=1, canary=60, control_socket=path)
+    service.ready(1)
+    answers: list[object] = []
+    over = threading.Event()
+
+    def go_on_asking() -> None:
+        while not over.is_set():
+            try:
+                answers.append(ask(Wanted(path), "resume")["ok"])
+            except Exception as error:
+                answers.append(error)
+
+    asking = threading.Thread(target=go_on_asking)
+    asking.start()
+    try:
+        service.signal(signal.SIGUSR2)
+        went_on(service)
+        so_far = len(answers)
+        eventually(lambda: len(answers) > so_far + 10)
+    finally:
+        over.set()
+        asking.join()
+    assert set(answers) == {True}
+    left(service)
+
+
+def test_who_has_connected_before_is_answered_after(start: Start, short_folder: Path) -> None:
+    path = str(short_folder / "control.sock")
+    service = start(processes=1, canary=60, control_socket=path)
+    service.ready(1)
+    with sockets.connected(path) or socket.socket() as connection:
+        connection.sendall(b'{"verb": ')
+        service.signal(signal.SIGUSR2)
+        went_on(service)
+        connection.sendall(b'"stop"}\n')
+        assert connection.makefile().readline() == '{"ok": true}\n'
+    assert service.ends() == 0
+
+
+def test_who_waits_is_answered_by_the_next_program(start: Start, short_folder: Path) -> None:
+    path = str(short_folder / "control.sock")
+    service = start(processes=2, min_processes=1, canary=60, control_socket=path)
+    for pid in service.ready(2):
+        service.obeyed(pid, "begin key")
+    answers: list[object] = []
+    waiting = threading.Thread(target=lambda: answers.append(ask(Wanted(path), "scale", to=1, wait=True)))
+    waiting.start()
+    service.logged("scaling from 2 to 1")
+    service.signal(signal.SIGUSR2)
+    went_on(service)
+    assert answers == []
+    for pid in service.ready(2):
+        service.order(pid, "settle")
+        eventually(lambda pid=pid: not (service.folder / f"do-{pid}").exists())
+    waiting.join(15)
+    assert answers == [{"ok": True}]
+    assert service.log().count("scaling from 2 to 1") == 1
+    left(service)
+
+
 def test_work_that_runs_is_finished_by_who_runs_it(start: Start, preload: bool) -> None:
     service = start(processes=1, preload=preload)
     (pid,) = service.ready(1)
@@ -270,9 +337,11 @@ ESTATE = Estate(
     notices=(0, 1),
     spool=(2,),
     entrance=None,
+    reception=Reception("/x.sock", 1, (2, 3), (Guest(2, "\xff", ""),)),
     phase="RUNNING",
     started_at=1.5,
     wanted=2,
+    by_hand=True,
     generation=3,
     occupants=(Occupant(0, "WORKER", 0, 3, "READY", 4711, 2.5, None),),
     steward={"pid": 1, "channel": 0, "numbered": 7, "orders": ["a"]},
@@ -298,6 +367,17 @@ def test_two_programs_with_the_same_constants_understand_each_other(monkeypatch:
     assert layout(settings) != layout(SupervisorSettings(processes=3))
     ours = layout(settings)
     monkeypatch.setattr("docket_supervisor.board._TICKED_AT", 999)
+    assert layout(settings) != ours
+
+
+def test_a_program_that_leaves_other_things_behind_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Guest(estate.Guest):
+        more: int
+
+    settings = SupervisorSettings(processes=2)
+    ours = layout(settings)
+    monkeypatch.setattr("docket_supervisor.layout.Guest", Guest)
     assert layout(settings) != ours
 
 
