@@ -39,6 +39,9 @@ class Flight:
     """The monotonic instant at which this run was counted as started."""
     raised: bool = False
     in_thread: bool = False
+    """Its body runs in a thread, or waits for one."""
+    awaits_thread: bool = False
+    """No thread has it yet. The thread itself says when it has."""
     stopped: bool = False
     interrupted: bool = False
     timed_out_at: float = 0.0
@@ -76,11 +79,13 @@ class Flight:
         return self.in_thread and 0 < self.asked_to_end_at <= clock.monotonic() - TIMEOUT_GRACE
 
     def stop(self) -> None:
-        """The body is asked to end: an async one at its next await, a sync one by an exception in its thread."""
+        """The body is asked to end: an async one at its next await, a sync one by an exception in its thread. If it
+        still waits for a thread it ends here and now."""
         self.asked_to_end_at = self.asked_to_end_at or clock.monotonic()
         if self.interruption is not None:
             self.interruption.request()
-        if self.begun and not self.in_thread and self.task is not None:
+        # Last of all: a thread that has it only now looks at the request before it begins, and begins nothing.
+        if self.begun and self.task is not None and (self.awaits_thread or not self.in_thread):
             self.task.cancel()
 
 
@@ -150,12 +155,22 @@ class Claims:
             self.roused()
         return flight
 
+    @property
+    def unbegun(self) -> int:
+        """So many were taken so recently that nobody has looked yet what they are."""
+        unbegun = 0
+        for flight in reversed(self._flights.values()):  # they begin in the order in which they were taken
+            if flight.begun:
+                break
+            unbegun += 1
+        return unbegun
+
     def entered_thread(self, flight: Flight) -> None:
-        flight.in_thread = True
+        flight.in_thread = flight.awaits_thread = True
         self._busy_threads += 1
 
     def left_thread(self, flight: Flight) -> None:
-        flight.in_thread = False
+        flight.in_thread = flight.awaits_thread = False
         self._busy_threads -= 1
 
     def release(self, flight: Flight) -> None:

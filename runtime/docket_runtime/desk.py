@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from docket_runtime.worker import Worker
 
 _LOG = logging.getLogger("docket.worker")
+
+T = TypeVar("T")
+
+_AFTER_A_FAILURE = 0.2
 
 
 class Desk:
@@ -219,6 +223,23 @@ class Desk:
                     await self.outage.wait(error)
                 if drain.asked.is_set():
                     return False
+
+    async def persist(self, do: Callable[[], Awaitable[T]], what: str) -> T:
+        """What that returns, as soon as Redis lets it be done; that it could not be is told once, as `what`.
+
+        For what is asked beside the exchange. Raised in the group of a run, an error would end the exchange as well:
+        what is in flight could not be settled any more, and would be run again. An outage is not begun by it: it is for
+        the exchange to say whether Redis is away.
+        """
+        told = False
+        while True:
+            try:
+                return await do()
+            except (RedisError, DocketError, OSError) as error:
+                if not told:
+                    _LOG.warning("could not %s, and tries again: %s", what, error)
+                told = True
+            await asyncio.sleep(_AFTER_A_FAILURE)
 
     def listen(self) -> None:
         """To what is called out to this incarnation."""

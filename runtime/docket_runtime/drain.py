@@ -40,6 +40,7 @@ class Drain:
         self.asked = asyncio.Event()
         self.left_in_threads = 0
         self.passed_deadline = False
+        self._over = False
         self._deadline: float | None = None
         self._sooner = asyncio.Event()
 
@@ -49,8 +50,15 @@ class Drain:
             self._deadline = deadline
             self._sooner.set()
         self.asked.set()
-        self._worker.surroundings.board.phase("draining")
+        if not self._over:
+            # Else it would seem to hold something still, and to stand: nothing shows any more that the loop turns.
+            self._worker.surroundings.board.phase("draining")
         self._worker.be_quiet()
+
+    def end(self) -> None:
+        """The worker has left: nothing is to be done any more about what it held, whoever asks it to drain."""
+        self._over = True
+        self._worker.surroundings.board.phase("left")
 
     def ask_as_set(self) -> None:
         """Within the worker's own drain timeout, unless it was asked for before."""

@@ -84,7 +84,7 @@ class Exchange:
         self._wake = asyncio.Event()
         self._uncertain = False
         self._claiming_rounds = 0
-        self._looked_at = 0.0
+        self._looked_at = self._asked_at = 0.0
         self._suspects_since: float | None = clock.monotonic() if self._takes_suspects else None
         self._suspect: str | None = None
         self._suspected = 0
@@ -186,6 +186,13 @@ class Exchange:
             self.hungry.set()
 
     def wake(self) -> None:
+        self._wake.set()
+
+    def let_wait(self, entry: str) -> None:
+        """Its flight has ended without an outcome: it stands in line for a limit, or is not this worker's any more."""
+        self._resent.discard(entry)
+        if entry == self._suspect:
+            self._let_the_suspect_go()
         self._wake.set()
 
     def finish(self) -> None:
@@ -313,10 +320,12 @@ class Exchange:
         )
         if self._suspects_since is not None:
             waited = clock.monotonic() - self._suspects_since
-            return min(free, 1) if self._claims.idle or waited >= _PATIENCE_WITH_SUSPECTS else 0
+            return max(0, min(free, 1)) if self._claims.idle or waited >= _PATIENCE_WITH_SUSPECTS else 0
         return max(0, free)
 
     def _send(self) -> None:
+        if self._only_the_reader_asks():
+            self.look()
         settlements = self._next_settlements()
         first = sum(each.deliveries for each in self._under_way)
         deliveries = self._deliveries[first:]
@@ -328,6 +337,8 @@ class Exchange:
             free = (free + 1) // 2
         lanes = SUSPECTS if for_a_suspect else self._lanes_of_this_round(free)
         self._looked_at = clock.monotonic()
+        if free > 0:
+            self._asked_at = self._looked_at
         self._schedule.sent()
         call = scripts.exchange(
             self._keys,
@@ -355,12 +366,19 @@ class Exchange:
             )
         )
 
+    def _only_the_reader_asks(self) -> bool:
+        """For too long: it holds the one free slot, and hears of the main lane only."""
+        if not self.hungry.is_set() or self._claims.allowance != 1:
+            return False
+        return clock.monotonic() >= self._asked_at + self._safety_look
+
     async def _hear(self) -> None:
         sent = self._under_way[0]
         lapsed, now_us, due_us, timekeeper, remaining, verdicts, rows, strikes = sent.reply.result()
         self._under_way.popleft()
         for verdict in verdicts:
             self._judge(self._settlements.popleft(), verdict)
+        delivered = self._deliveries[: sent.deliveries]
         del self._deliveries[: sent.deliveries]
         due = None if due_us is None else int(due_us)
         self._schedule.learn(int(now_us), due, bool(timekeeper), sent.sent_at)
@@ -375,7 +393,7 @@ class Exchange:
         if sent.for_a_suspect and sent.suspected == self._suspected:
             self._suspects_since = None
         self._take(claims, sent.for_a_suspect)
-        if self._was_the_last(sent, len(claims)):
+        if self._was_the_last(sent, claims, delivered):
             self._expect_none()
         self._claims.pass_on()
         if not claims and not self._claims.must_wait and sent.called_out == self._called_out:
@@ -408,9 +426,16 @@ class Exchange:
         else:
             self._go_hungry()
 
-    def _was_the_last(self, sent: Round, claimed: int) -> bool:
+    def _was_the_last(self, sent: Round, claims: list[Claimed], delivered: list[tuple[str, str]]) -> bool:
         """True if that round has left nothing in line, and neither a later one nor a signal can know better."""
-        if sent.for_a_suspect or not sent.free or claimed - sent.deliveries >= sent.free:
+        if sent.for_a_suspect or not sent.free:
+            return False
+        found = len(claims)
+        if delivered:
+            # By name: not every delivery becomes a claim, and those that went into the line of a limit filled no slot.
+            entries = {entry for entry, _ in delivered}
+            found = sum(each.entry not in entries for each in claims)
+        if found >= sent.free:
             return False
         return sent.called_out == self._called_out and not any(each.free for each in self._under_way)
 
@@ -439,7 +464,7 @@ class Exchange:
             if self.quiet or not self._claims.free:
                 self._crew.return_unbegun(claimed)
                 continue
-            if suspects:
+            if suspects and claimed.entry[0] == SUSPECTS:  # what was delivered comes with the same reply
                 self._suspect = claimed.entry
             self._crew.begin(claimed)
 
@@ -452,8 +477,7 @@ class Exchange:
         certain = entry not in self._resent
         self._resent.discard(entry)
         if entry == self._suspect:
-            self._suspect = None
-            self._suspects_since = clock.monotonic()  # where one was there may be more
+            self._let_the_suspect_go()
         if verdict == 2:
             self._crew.superseded()
             if outcome != "cancelled":  # which it was to be
@@ -466,6 +490,10 @@ class Exchange:
                 key,
                 outcome,
             )
+
+    def _let_the_suspect_go(self) -> None:
+        self._suspect = None
+        self._suspects_since = clock.monotonic()  # where one was there may be more
 
     async def _recover(self) -> None:
         """An exchange whose reply was lost may have happened: what it claimed for us is in our pending list."""
@@ -484,4 +512,4 @@ class Exchange:
         claims = parse_claims(rows)
         found = {each.entry for each in claims}
         self._deliveries = [each for each in self._deliveries if each[0] not in found]
-        self._take(claims, suspects=False)
+        self._take(claims, self._takes_suspects)

@@ -74,12 +74,20 @@ class Executor:
             self._worker, task, self._execution_of(claimed, args, kwargs), flight.time_out
         )
         current_execution.set(opening.execution)
-        limits = self._limits_of(task)
-        if limits or claimed.admission is not None:
-            refused = await self._refused(flight, opening, limits)
-            if refused is not None:
-                return refused
-        return await self._count_and_run(flight, opening)
+        if not task.is_async:
+            # Before the first await: while it waits to be admitted, or opens what is opened on the loop, others must
+            # not be claimed for the same thread.
+            self._worker.threads.announce(flight)
+        try:
+            limits = self._limits_of(task)
+            if limits or claimed.admission is not None:
+                refused = await self._refused(flight, opening, limits)
+                if refused is not None:
+                    return refused
+            return await self._count_and_run(flight, opening)
+        finally:
+            if not task.is_async:
+                self._worker.threads.done_with(flight)
 
     async def _count_and_run(self, flight: Flight, opening: resolution.Opening) -> Outcome:
         claimed, task, execution = flight.claimed, opening.task, opening.execution
@@ -191,6 +199,7 @@ class Executor:
         try:
             kwargs = await opening.open()
         except BaseException as error:
+            resolution.take_intentions(opening)  # what ends its opening half-way must not end its chain
             await opening.close(error)  # whatever they make of it: the body has not run
             raise
         try:
@@ -215,14 +224,18 @@ class Executor:
             # has been seen here.
             raise _StoodDown
         limit = opening.time_limit
-        if limit is not None and not opening.needs_the_thread:
+        if limit is not None and task.is_async:
             self._begin_the_limit(flight, opening)
         try:
             if task.is_async:
                 value = task.function(*args, **kwargs)
             else:
                 value = await self._call_in_thread(flight, opening, args, kwargs)
-            return await value if inspect.isawaitable(value) else value
+            if not inspect.isawaitable(value):
+                return value
+            if limit is not None and not task.is_async:
+                limit.go_on()  # the rest of its body
+            return await value
         finally:
             if limit is not None:
                 limit.end()
@@ -237,34 +250,42 @@ class Executor:
         interruption = flight.interruption = Interruption(raise_in_thread)
 
         def body_begins() -> None:
+            # Not on the loop: however long all threads are busy, what waits for one of them has not begun.
             self._begin_the_limit(flight, opening)
 
         def body_ended() -> None:
             interruption.end()  # closing is not torn apart
             if limit is not None:
+                # Here as well: the loop may hear of it only after the deadline.
                 limit.over()
 
         def call() -> Any:
+            flight.awaits_thread = False  # before it looks whether it was told to end: see `Flight.stop`
             interruption.begin()
             try:
                 interruption.check()
-                if not opening.needs_the_thread:
-                    return function(*args, **kwargs)
-                return opening.call_in_thread(kwargs, body_begins, body_ended)
+                if opening.needs_the_thread:
+                    return opening.call_in_thread(kwargs, body_begins, body_ended)
+                body_begins()
+                return function(*args, **kwargs)
             finally:
-                interruption.end()
+                body_ended()
 
         call.__code__ = stacks.in_place(call.__code__, flight.place)
         flight.desk.claims.entered_thread(flight)
         try:
             future = self._worker.threads.run(copy_context(), call)
-            # A thread cannot be taken back: the slot stays taken until the body has really ended.
+            # A thread cannot be taken back: the slot stays taken until the body has really ended. Only what no thread
+            # has yet is cancelled here, and none will run it.
             value, error = await asyncio.shield(future)
             if error is not None:
                 raise error
             return value
         finally:
             flight.desk.claims.left_thread(flight)
+            self._worker.threads.done_with(flight)
+            if opening.is_open:
+                flight.desk.exchange.wake()  # there is a thread for another one, however long the closing takes
 
     def _stopped(self, flight: Flight, opening: resolution.Opening) -> Outcome:
         if flight.interrupted:

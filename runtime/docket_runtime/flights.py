@@ -56,7 +56,11 @@ class Flights:
     async def settled(self, key: str, desk: Desk) -> None:
         """A key that has run as often as it may has no successor: otherwise a run that ends when all is done would wait
         for it."""
-        await self._worker.docket.store.perform(scheduling.cancel(desk.keys, key))
+        store = self._worker.docket.store
+        await desk.persist(
+            lambda: store.perform(scheduling.cancel(desk.keys, key)),
+            f"cancel {key}, which has run as often as it may",
+        )
         desk.exchange.wake()
 
     def _flying_in(self, place: int) -> Callable[[Flight], Coroutine[Any, Any, None]]:
@@ -81,7 +85,7 @@ class Flights:
     def _let_wait(self, flight: Flight) -> None:
         self.quota.put_off(flight.claimed.key)
         flight.desk.claims.release(flight)
-        flight.desk.exchange.wake()
+        flight.desk.exchange.let_wait(flight.claimed.entry)
 
     def _land(self, flight: Flight, outcome: outcomes.Outcome) -> None:
         board = self._worker.surroundings.board

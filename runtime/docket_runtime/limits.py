@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -23,13 +24,23 @@ class TimeLimit:
         self.expired = False
 
     def begin(self, announce: Callable[[float], object]) -> None:
-        """The time runs. `announce` is told the deadline, a monotonic instant, now and whenever it moves."""
+        """The time runs. `announce` is told the deadline, a monotonic instant, now and whenever it moves: infinity when
+        the body has ended in time."""
         self._announce = announce
         self.timeout.start()
 
     def over(self) -> None:
         """The body has ended: nothing expires any more. In whatever thread."""
-        self._over = True
+        if not self._over:
+            self._over = True
+            if not self.expired:
+                # Or whoever reads it, while a blocked loop cannot say how it ended, finds it too late.
+                self._announce(math.inf)
+
+    def go_on(self) -> None:
+        """It has not ended after all. On the loop."""
+        self._over = False
+        self._moved()
 
     def end(self) -> None:
         """The same, on the loop, which forgets the timer."""
@@ -38,6 +49,8 @@ class TimeLimit:
             self._timer.cancel()
 
     def _moved(self) -> None:
+        if self._over:
+            return
         # A sync task moves its deadline from its own thread.
         self._announce(clock.monotonic() + self.timeout.remaining().total_seconds())
         self._loop.call_soon_threadsafe(self._arm)

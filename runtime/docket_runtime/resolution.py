@@ -119,6 +119,11 @@ class Opening:
             self._raise_failures()
         return kwargs
 
+    @property
+    def is_open(self) -> bool:
+        """Something was opened on the loop, and is not closed yet."""
+        return self._stack is not None
+
     async def close(self, error: BaseException | None) -> bool:
         """In reverse order of opening; they see how the body ended. True if one of them has dealt with the error."""
         if self._stack is None:
@@ -365,9 +370,14 @@ def _missing(wanted: str, statement: ArgumentStatement) -> None:
 
 
 def take_intentions(opening: Opening) -> None:
-    """What the task states about what follows a run, for one that does not take place."""
-    for statement in opening.task.injected.values():
-        if isinstance(statement, Retry | Perpetual):
+    """What the task states about what follows a run, for one that does not take place. What was taken already stays."""
+    execution, task = opening.execution, opening.task
+    passed = dict(zip(task.given(len(execution.args)), execution.args, strict=False)) | execution.kwargs
+    for name, statement in task.injected.items():
+        taken = opening.retry if isinstance(statement, Retry) else opening.perpetual
+        if name in passed:
+            opening.retry = passed[name] if isinstance(passed[name], Retry) else opening.retry
+        elif isinstance(statement, Retry | Perpetual) and taken is None:
             opener = opener_of(statement)
             assert opener is not None
             opener(opening, statement, False)

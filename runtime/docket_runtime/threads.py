@@ -41,6 +41,7 @@ class Threads:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
         self._busy = 0
+        self._meant_for: set[object] = set()
         self._threads: list[threading.Thread] = []
 
     @property
@@ -50,7 +51,16 @@ class Threads:
 
     @property
     def free(self) -> int:
-        return self.most - self._busy
+        """Threads that are not meant for anybody; below zero if more were announced than there are."""
+        return self.most - len(self._meant_for)
+
+    def announce(self, who: object) -> None:
+        """A thread is meant for `who` from now on, long before `run` perhaps, until it is `done_with`."""
+        self._meant_for.add(who)
+
+    def done_with(self, who: object) -> None:
+        """Said any number of times."""
+        self._meant_for.discard(who)
 
     def run(
         self, context: Context, call: Callable[[], Any]

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mappi
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -241,7 +241,9 @@ class Worker:
         But it may as well be an async one: if no thread is free one is claimed, unless such a one waits already."""
         if not self._has_sync_tasks():
             return self.concurrency
-        return self.threads.free or 1
+        # What was claimed a moment ago, by another partition's exchange perhaps, may need a thread as well.
+        free = self.threads.free - sum(desk.claims.unbegun for desk in self.desks)
+        return free or 1
 
     def _has_sync_tasks(self) -> bool:
         return self.threads.most < self.concurrency and self.registry.has_sync_tasks
@@ -301,7 +303,12 @@ class Worker:
         may have added to another behind our back: only if nothing was added during a whole round, it was the end."""
         if len(self.desks) == 1:
             return ()
-        return [(await desk.store.ask(Commands((("GET", desk.keys.generations),))))[0] for desk in self.desks]
+        seen: list[object] = []
+        async with self.drain.unless_asked():
+            for desk in self.desks:
+                look = partial(desk.store.ask, Commands((("GET", desk.keys.generations),)))
+                seen += await desk.persist(look, "ask whether anything was scheduled meanwhile")
+        return seen
 
     async def run_until_empty(self) -> None:
         """Returns when this worker's own lanes hold nothing for it: how a quarantine worker runs."""
@@ -394,7 +401,7 @@ class Worker:
                 leaving.start_soon(desk.leave)
         if unsettled := sum(desk.exchange.unsettled for desk in self.desks):
             self.drain.give_up(unsettled)
-        self.surroundings.board.phase("left")
+        self.drain.end()
         if not self.drain.left_in_threads:
             await self._retire()
             self.surroundings.board.enlisted("")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from docket import CurrentExecution, Docket, Execution, Retry, Worker
+from docket import CurrentExecution, Docket, Execution, Retry, Shared, Worker
+from docket_runtime.surroundings import Surroundings
 from tests.redis_server import RedisServer
-from tests.runtime.support import NO_TIME, Gate, SyncGate, finish, running, until, work_off
+from tests.runtime.support import NO_TIME, Gate, SyncGate, Watched, finish, running, until, work_off
 
 LIMIT = timedelta(seconds=5)
 
@@ -162,6 +165,37 @@ async def test_a_drained_worker_is_off_the_roll_and_leaves_nothing_behind(docket
             flat = dict(zip(groups[0][::2], groups[0][1::2], strict=True))
             assert flat[b"consumers"] == 0 and flat[b"pending"] == 0
     await docket.clear()
+
+
+async def test_one_that_has_left_does_not_drain_again_however_long_its_application_closes_what_it_opened(
+    docket: Docket,
+):
+    """Whoever keeps watch would take it for one that holds something, and whose loop stands."""
+    closing, may_close = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def pool() -> AsyncIterator[str]:
+        yield "pool"
+        closing.set()
+        await may_close.wait()
+
+    async def body(pool: str = Shared(pool)) -> str:
+        return pool
+
+    board = Watched()
+    execution = await docket.add(body)()
+    async with Worker(docket, surroundings=Surroundings(board=board)) as worker:
+        run = asyncio.create_task(worker.run_until_finished())
+        async with asyncio.timeout(5):
+            await closing.wait()
+        worker.drain.ask(time.monotonic() + 60)
+        assert board.phases == ["working", "draining", "left"]
+        may_close.set()
+        await asyncio.wait_for(run, 5)
+        await docket.add(body)()
+        await finish(worker)
+    assert await execution.get_result(timeout=LIMIT) == "pool"
+    assert board.phases == ["working", "draining", "left"] * 2, "each run is one of its own"
 
 
 async def test_a_sync_body_is_interrupted_at_the_deadline_and_handed_back(docket: Docket):

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from docket import Docket, Worker
 from docket.message import CLAIM_WIDTH, Claimed
 from docket.store import scripts
-from docket.store.keys import GROUP, Keys
+from docket.store.keys import GROUP, LANES, Keys
 from docket.store.scripts import Call
 from docket_runtime.claims import Claims
 from docket_runtime.exchange import Exchange
@@ -324,8 +324,10 @@ async def test_a_look_during_an_exchange_leads_to_another(exchange: Exchange, le
     await asyncio.wait_for(run, 3)
 
 
-async def test_a_suspect_called_out_during_an_exchange_is_looked_for(crew: Crew, ledger: Ledger):
-    exchange = Exchange(
+@pytest.fixture
+def lone(crew: Crew, ledger: Ledger) -> Exchange:
+    """Of a worker that is alone: it takes suspects itself."""
+    return Exchange(
         ledger,  # type: ignore[arg-type]
         Keys("d"),
         crew,
@@ -338,14 +340,136 @@ async def test_a_suspect_called_out_during_an_exchange_is_looked_for(crew: Crew,
         suspects=True,
     )
 
+
+async def test_a_suspect_called_out_during_an_exchange_is_looked_for(lone: Exchange, ledger: Ledger):
     def look_now(call: Call) -> Any:
         assert call.arguments[3] == "s"
-        exchange.look("s")
+        lone.look("s")
         return nothing(call)
 
     ledger.script = [look_now]
-    run = asyncio.create_task(exchange.run())
+    run = asyncio.create_task(lone.run())
     await until(lambda: sum(call.arguments[3] == "s" for call in ledger.calls) >= 2, 1)
+    lone.finish()
+    await asyncio.wait_for(run, 3)
+
+
+async def test_nothing_is_claimed_beside_a_suspect_until_it_is_settled(
+    lone: Exchange, ledger: Ledger, crew: Crew
+):
+    ledger.script = [lambda call: nothing(call, a_claim("s:1-0"))]
+    run = asyncio.create_task(lone.run())
+    await until(lambda: crew.begun == ["s:1-0"])
+    lone.look()
+    lone.settle(row("d:2-0", "k", COMPLETED_WITH_NONE))
+    await until(lambda: lone.settled)
+    assert lone.runs_a_suspect and [int(call.arguments[2]) for call in ledger.calls] == [1, 0]
+    lone.settle(row("s:1-0", "key", COMPLETED_WITH_NONE))
+    await until(lone.hungry.is_set)
+    assert not lone.runs_a_suspect
+    assert [call.arguments[3] for call in ledger.calls[-2:]] == [
+        "s",
+        LANES,
+    ]  # where one was there may be more
+    lone.finish()
+    await asyncio.wait_for(run, 3)
+
+
+async def test_a_suspect_that_has_to_wait_for_a_permit_is_not_waited_for(
+    lone: Exchange, ledger: Ledger, crew: Crew
+):
+    """Its flight ends, and nothing of it is ever settled here."""
+    ledger.script = [lambda call: nothing(call, a_claim("s:1-0"))]
+    run = asyncio.create_task(lone.run())
+    await until(lambda: crew.begun == ["s:1-0"])
+    lone.let_wait("s:1-0")
+    await until(lone.hungry.is_set, 1)
+    assert not lone.runs_a_suspect
+    assert [call.arguments[3] for call in ledger.calls[-2:]] == ["s", LANES]
+    lone.finish()
+    await asyncio.wait_for(run, 3)
+
+
+async def test_what_was_delivered_and_comes_with_the_reply_for_a_suspect_is_none(
+    lone: Exchange, ledger: Ledger, crew: Crew
+):
+    ledger.script = [lambda call: nothing(call, a_claim("d:7-0"))]
+    lone.deliver("d:7-0", "key")
+    run = asyncio.create_task(lone.run())
+    await until(lambda: crew.begun == ["d:7-0"])
+    assert ledger.calls[0].arguments[3] == "s" and not lone.runs_a_suspect
+    await until(lone.hungry.is_set, 1)
+    lone.finish()
+    await asyncio.wait_for(run, 3)
+
+
+async def test_a_suspect_that_is_found_in_the_pending_list_is_alone_as_well(
+    lone: Exchange, ledger: Ledger, crew: Crew
+):
+    ledger.script = [lambda call: RedisConnectionError("gone"), lambda call: [0, a_claim("s:1-0")]]
+    run = asyncio.create_task(lone.run())
+    await until(lambda: crew.begun == ["s:1-0"])
+    assert lone.runs_a_suspect
+    lone.settle(row("s:1-0", "key", COMPLETED_WITH_NONE))
+    await until(lone.hungry.is_set)
+    assert not lone.runs_a_suspect
+    lone.finish()
+    await asyncio.wait_for(run, 3)
+
+
+@pytest.mark.parametrize(
+    ("entries", "rounds"),
+    [
+        (["d:7-0", "h:1-0", "h:2-0", "h:3-0"], 1),
+        (["d:7-0", "h:1-0", "h:2-0", "h:3-0", "h:4-0"], 2),
+        (["h:1-0", "h:2-0", "h:3-0"], 1),
+        (["h:1-0", "h:2-0", "h:3-0", "h:4-0"], 2),
+    ],
+    ids=["fewer", "as many as were free", "fewer, none for the delivery", "as many, none for the delivery"],
+)
+async def test_who_was_given_as_much_as_was_asked_for_asks_for_more(
+    hungry: Exchange, ledger: Ledger, crew: Crew, entries: list[str], rounds: int
+):
+    """Not every delivery becomes a claim: it may have gone into the line of a limit."""
+    before = len(ledger.calls)
+    ledger.script = [lambda call: nothing(call, [part for each in entries for part in a_claim(each)])]
+    hungry.deliver("d:7-0", "key")
+    await until(lambda: crew.begun == entries)
+    assert int(ledger.calls[before].arguments[2]) == 4
+    await until(hungry.hungry.is_set)
+    assert len(ledger.calls) == before + rounds
+
+
+async def test_the_one_free_slot_is_taken_from_the_reader_for_a_look_without_a_reason(
+    crew: Crew, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """It hears of the main lane only, and a signal can be lost."""
+    monkeypatch.setattr("docket_runtime.exchange._SAFETY_LOOK", 0.05)
+    exchange = Exchange(
+        ledger,  # type: ignore[arg-type]
+        Keys("d"),
+        crew,
+        Claims(1),
+        Schedule(0.25),
+        Outage(0.1),
+        batch=100,
+        free_threads=lambda: 1,
+        quarantine=False,
+        suspects=False,
+    )
+
+    def unblocked() -> None:
+        exchange.reading = False
+        exchange.wake()
+
+    exchange.free_the_slot_of_the_reader = unblocked
+    run = asyncio.create_task(exchange.run())
+    await until(exchange.hungry.is_set)
+    exchange.reading = True
+    before = len(ledger.calls)
+    ledger.script = [lambda call: nothing(call, a_claim("h:1-0") if int(call.arguments[2]) else None)] * 20
+    await until(lambda: crew.begun, 2)
+    assert max(int(call.arguments[2]) for call in ledger.calls[before:]) == 1
     exchange.finish()
     await asyncio.wait_for(run, 3)
 

@@ -326,6 +326,36 @@ async def test_it_goes_on_when_the_body_was_not_even_reached(around: Any, docket
     await docket.cancel("k")
 
 
+@pytest.mark.parametrize("worker_wide", [False, True], ids=["its own", "the worker's"])
+@pytest.mark.parametrize("ends", [leaked, leaves], ids=lambda ends: ends.__name__)
+async def test_it_goes_on_when_a_dependency_ended_the_opening_before_it_was_reached(
+    ends: Callable[[Retry], Any], worker_wide: bool, docket: Docket
+):
+    async def token() -> None:
+        await ends(Retry())
+
+    async def own(token: None = Depends(token), perpetual: Perpetual = Perpetual(every=HOUR)) -> None: ...
+    async def task(perpetual: Perpetual = Perpetual(every=HOUR)) -> None: ...
+
+    await docket.add(task if worker_wide else own, key="k")()
+    await testing.run_what_is_due(docket, dependencies=[Depends(token)] if worker_wide else None)
+    assert (await next_run(docket)).key == "k"
+    await docket.cancel("k")
+
+
+async def test_a_run_that_was_told_to_be_the_only_one_stays_that_however_its_opening_ends(docket: Docket):
+    async def token() -> None:
+        await leaked(Retry())
+
+    async def task(
+        token: None = Depends(token), perpetual: Perpetual | None = Perpetual(every=HOUR)
+    ) -> None: ...
+
+    await docket.add(task, key="k")(perpetual=None)
+    await testing.run_what_is_due(docket)
+    assert not (await docket.snapshot()).future
+
+
 async def test_new_arguments_that_do_not_fit_leave_the_old_ones(docket: Docket):
     async def task(n: int, perpetual: Perpetual = Perpetual(every=HOUR)) -> None:
         perpetual.perpetuate(n, 2, 3, 4)
