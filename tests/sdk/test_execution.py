@@ -146,7 +146,7 @@ async def test_state_events_are_complete_and_in_order(docket: Docket):
     async with docket.redis() as redis:
         pubsub = redis.pubsub()
         await pubsub.subscribe(docket.keys.state_channel('k "1"'))
-        await docket.add(note, key='k "1"', when=soon(milliseconds=20))()
+        await docket.add(note, key='k "1"', when=soon(milliseconds=500))()
         await work_off(docket, name="w")
         while not events or events[-1]["state"] != "completed":
             message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=2)

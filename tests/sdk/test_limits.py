@@ -6,7 +6,7 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -1025,18 +1025,22 @@ async def test_a_call_for_later_that_is_refused_when_it_is_due(docket: Docket):
 
 async def test_two_rates_of_one_task_both_hold(docket: Docket):
     """So many in a second and so many in a minute: neither forgets starts that the other counts."""
-    began: list[float] = []
+    burst, sustained = timedelta(milliseconds=100), timedelta(milliseconds=600)
 
     async def call_api(
-        burst: RateLimit = RateLimit(2, per=timedelta(milliseconds=100)),
-        sustained: RateLimit = RateLimit(3, per=timedelta(milliseconds=600)),
-    ) -> None:
-        began.append(time.monotonic())
+        burst: RateLimit = RateLimit(2, per=burst), sustained: RateLimit = RateLimit(3, per=sustained)
+    ) -> None: ...
 
-    await docket.add_many([docket.call(call_api)() for _ in range(6)])
+    executions = await docket.add_many([docket.call(call_api)() for _ in range(6)])
     await work_off(docket)
-    for count, per in ((2, 0.09), (3, 0.59)):
-        assert all(later - earlier >= per for earlier, later in zip(began, began[count:], strict=False))
+    let_in: list[datetime] = []
+    for each in executions:
+        await each.sync()
+        assert each.started_at is not None
+        let_in.append(each.started_at)
+    let_in.sort()
+    for count, per in ((2, burst), (3, sustained)):
+        assert all(later - earlier >= per for earlier, later in zip(let_in, let_in[count:], strict=False))
 
 
 async def test_what_a_rate_limit_has_used_is_what_its_window_holds(docket: Docket):
