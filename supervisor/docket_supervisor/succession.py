@@ -111,15 +111,22 @@ class Succession:
             logger.error("not re-executing: it is not known what program this is")
             return
         logger.info("re-executing: asking the new program whether it can go on with what is here")
-        self._answer = anonymous_file("docket layout")
+        try:
+            self._answer = anonymous_file("docket layout")
+        except OSError as error:
+            self._cannot_ask(error)
+            return
         try:
             self._pid = fork(partial(_start_anew, {QUESTION: self._answer}), closing=self._closing())
         except OSError as error:
-            self._wanted = False
             os.close(self._answer)
-            logger.error("not re-executing: could not fork: %s", error)
+            self._cannot_ask(error)
             return
         self._give_up_at = now + _PATIENCE
+
+    def _cannot_ask(self, error: OSError) -> None:
+        self._wanted = False
+        logger.error("not re-executing: could not fork: %s", error)
 
     def _end(self) -> None:
         if self._pid:

@@ -223,6 +223,22 @@ def test_who_waits_is_answered_by_the_next_program(start: Start, short_folder: P
     left(service)
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only Linux limits other processes")
+def test_a_supervisor_that_finds_no_descriptors_stays_as_it_is(start: Start) -> None:
+    service = start(processes=1)
+    (old,) = service.ready(1)
+    supervisor = psutil.Process(service.process.pid)
+    before = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+    supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, before[1]))
+    service.signal(signal.SIGUSR2)
+    service.logged("not re-executing: could not fork: [Errno 24]")
+    supervisor.rlimit(psutil.RLIMIT_NOFILE, before)
+    assert not gone(old)
+    service.signal(signal.SIGUSR2)
+    went_on(service)
+    left(service)
+
+
 def test_work_that_runs_is_finished_by_who_runs_it(start: Start, preload: bool) -> None:
     service = start(processes=1, preload=preload)
     (pid,) = service.ready(1)
