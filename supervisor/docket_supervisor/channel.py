@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 
+from docket_supervisor.forking import Closeable, fork
 from docket_supervisor.messages import ImportFailed, Message, PhaseChanged, decode, encode
 
 _CHUNK = 65536
@@ -77,6 +79,18 @@ class Channel:
         self._inbox = bytearray(rest)
         for line in lines:
             yield decode(line)
+
+
+def fork_with_channel(main: Callable[[Channel], int], *, closing: Iterable[Closeable]) -> tuple[int, Channel]:
+    """The pid of a new child that runs `main` with its end of a channel, and our end. OSError leaves nothing open."""
+    ours, theirs = Channel.pair()
+    try:
+        return fork(partial(main, theirs), closing=[*closing, ours]), ours
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
 
 
 class Notices:

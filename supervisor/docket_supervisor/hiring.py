@@ -13,7 +13,7 @@ from typing import Protocol
 
 from docket import clock
 from docket.durations import describe
-from docket_supervisor.channel import Channel
+from docket_supervisor.channel import Channel, fork_with_channel
 from docket_supervisor.child import Inheritance, be_worker
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
@@ -190,20 +190,14 @@ class TemplateHiring:
             # What it imports now need not be what the last one did.
             self.generation = self._numbers.next()
             self._imported_before = False
+        main = partial(run_template, self._inherited, generation=self.generation)
         try:
-            ours, theirs = Channel.pair()
+            self._pid, ours = fork_with_channel(main, closing=self._closing())
         except OSError as error:
-            self._later(error)
+            logger.warning("could not fork a template: %s", error)
+            self.failure = f"could not fork a template: {error}"
+            self._retry_at = clock.monotonic() + UNFORKABLE_PAUSE
             return
-        main = partial(run_template, self._inherited, theirs, self.generation)
-        try:
-            self._pid = fork(main, closing=[*self._closing(), ours])
-        except OSError as error:
-            self._later(error)
-            ours.close()
-            return
-        finally:
-            theirs.close()
         self._channel = ours
         self._heard_at = clock.monotonic()
         self.failure = ""
@@ -223,11 +217,6 @@ class TemplateHiring:
     @property
     def bequest(self) -> tuple[int, int] | None:
         return (self._pid, self._channel.fileno()) if self._channel is not None and self._pid else None
-
-    def _later(self, error: OSError) -> None:
-        logger.warning("could not fork a template: %s", error)
-        self.failure = f"could not fork a template: {error}"
-        self._retry_at = clock.monotonic() + UNFORKABLE_PAUSE
 
     def adopt(self, bequest: tuple[int, int]) -> None:
         self._pid, descriptor = bequest

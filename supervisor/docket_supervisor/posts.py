@@ -70,6 +70,8 @@ class Watch:
     condemned_at: float = 0.0
     unasked: tuple[float, set[str]] | None = None
     """Since when it has been leaving though nobody here told it to, and the entries of what it ran then."""
+    left_at: float | None = None
+    """Since when it has left, though its process is there still."""
 
 
 class Post:

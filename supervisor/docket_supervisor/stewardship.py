@@ -8,15 +8,14 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from docket import clock
-from docket_supervisor.channel import Channel
+from docket_supervisor.channel import Channel, fork_with_channel
 from docket_supervisor.child import Inheritance, resolve
 from docket_supervisor.codes import ExitCode
 from docket_supervisor.deaths import Death
-from docket_supervisor.forking import UNFORKABLE_PAUSE, Closeable, fork
+from docket_supervisor.forking import UNFORKABLE_PAUSE, Closeable
 from docket_supervisor.messages import (
     CountSuspects,
     HandedOver,
@@ -81,30 +80,19 @@ class Stewardship:
 
     def start(self) -> None:
         self._forked_at, self._killed = clock.monotonic(), False
+        closing = [each for each in self._closing() if each is not self._inherited.entrance]
         try:
-            ours, theirs = Channel.pair()
+            self._pid, ours = fork_with_channel(self._main, closing=closing)
         except OSError as error:
-            self._later(error)
+            logger.warning("could not fork a steward: %s", error)
+            self._retry_at = self._forked_at + UNFORKABLE_PAUSE
             return
-        try:
-            closing = [each for each in self._closing() if each is not self._inherited.entrance]
-            self._pid = fork(partial(self._main, theirs), closing=[*closing, ours])
-        except OSError as error:
-            self._later(error)
-            ours.close()
-            return
-        finally:
-            theirs.close()
         self._channel = ours
         self._retry_at = math.inf
         self._watched(ours, self._told)
         for order in self._orders.values():
             ours.send(order)
         logger.debug("steward %d forked", self._pid)
-
-    def _later(self, error: OSError) -> None:
-        logger.warning("could not fork a steward: %s", error)
-        self._retry_at = self._forked_at + UNFORKABLE_PAUSE
 
     @property
     def still(self) -> bool:

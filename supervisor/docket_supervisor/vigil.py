@@ -56,8 +56,6 @@ class Vigil:
         self._last_ladder = Ladder(
             ((self._patience, Step.DUMP), (self._patience + hangs.LAST_LOOK, Step.KILL))
         )
-        self._left: dict[int, float] = {}
-        """Since when each process that is there still has left, by pid."""
         self._posts, self._acts, self._dumps = posts, acts, dumps
         # Never so long that the first step of the ladder could be missed.
         first_step = self._ladder.steps[0][0]
@@ -81,9 +79,6 @@ class Vigil:
                     self._sample(post, now)
                 self._look(post, now)
                 calm = calm and self._at_rest(post)
-        if self._left:
-            there = {post.pid for post in self._posts}
-            self._left = {pid: since for pid, since in self._left.items() if pid in there}
         self._turned_at, self._next_turn = now, now + (self._calm_interval if calm else INTERVAL)
         return self._next_turn
 
@@ -256,8 +251,10 @@ class Vigil:
         """It ticks no more, and only closes what the application has opened. Should that never end, its seat would be
         lost: nobody has given it a deadline if it leaves by itself, as each quarantine process does. No execution is to
         blame, not even one that a thread still runs."""
-        late = now - max(self._since, self._left.setdefault(post.pid, now))
         watch = post.watch
+        if watch.left_at is None:
+            watch.left_at = now
+        late = now - max(self._since, watch.left_at)
         if late < self._patience:
             watch.taken = 0
         for step in self._last_ladder.due(late, watch.taken):

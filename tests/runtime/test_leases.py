@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -276,14 +277,30 @@ async def test_an_outage_shorter_than_the_redelivery_timeout_runs_nothing_twice(
     assert sorted(ran) == [0, 1]
 
 
-async def test_the_keeper_renews_until_it_is_closed(docket: Docket):
+async def enlisted(docket: Docket, *, lease_ms: int) -> None:
+    """The worker w/1 is on the roll."""
     await docket.store.ask(
-        scripts.enlist(docket.keys, "w/1", lease_ms=300, host="h", process="p", concurrency=1, tasks=())
+        scripts.enlist(docket.keys, "w/1", lease_ms=lease_ms, host="h", process="p", concurrency=1, tasks=())
     )
-    keeper = LeaseKeeper(
-        docket.store.address, docket.keys, interval=timedelta(milliseconds=50), lease=300, vouched=lambda: False,
+
+
+def keeper_of(
+    docket: Docket, *, milliseconds: int, vouched: Callable[[], bool] = lambda: False
+) -> LeaseKeeper:
+    """One that renews a lease of 300 ms so often."""
+    return LeaseKeeper(
+        docket.store.address,
+        docket.keys,
+        interval=timedelta(milliseconds=milliseconds),
+        lease=300,
+        vouched=vouched,
         lapsed=lambda: None,
-    )  # fmt: skip
+    )
+
+
+async def test_the_keeper_renews_until_it_is_closed(docket: Docket):
+    await enlisted(docket, lease_ms=300)
+    keeper = keeper_of(docket, milliseconds=50)
     keeper.keep("w/1")
     try:
         async with docket.redis() as redis:
@@ -300,9 +317,7 @@ async def test_an_error_that_is_none_of_redis_ends_no_renewal(
     docket: Docket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """Such as what a credential provider raises at a reconnect."""
-    await docket.store.ask(
-        scripts.enlist(docket.keys, "w/1", lease_ms=300, host="h", process="p", concurrency=1, tasks=())
-    )
+    await enlisted(docket, lease_ms=300)
     asked: list[Any] = []
 
     class Sealed(BlockingStore):
@@ -313,10 +328,7 @@ async def test_an_error_that_is_none_of_redis_ends_no_renewal(
             return super().ask(request, **options)
 
     monkeypatch.setattr("docket_runtime.leases.BlockingStore", Sealed)
-    keeper = LeaseKeeper(
-        docket.store.address, docket.keys, interval=timedelta(milliseconds=10), lease=300, vouched=lambda: False,
-        lapsed=lambda: None,
-    )  # fmt: skip
+    keeper = keeper_of(docket, milliseconds=10)
     keeper.keep("w/1")
     try:
         await until(lambda: len(asked) == 5)
@@ -329,19 +341,14 @@ async def test_an_error_that_is_none_of_redis_ends_no_renewal(
 
 
 async def test_whoever_is_vouched_for_does_not_renew(docket: Docket):
-    await docket.store.ask(
-        scripts.enlist(docket.keys, "w/1", lease_ms=60_000, host="h", process="p", concurrency=1, tasks=())
-    )
+    await enlisted(docket, lease_ms=60_000)
     asked = threading.Event()
 
     def vouched() -> bool:
         asked.set()
         return True
 
-    keeper = LeaseKeeper(
-        docket.store.address, docket.keys, interval=timedelta(milliseconds=10), lease=300, vouched=vouched,
-        lapsed=lambda: None,
-    )  # fmt: skip
+    keeper = keeper_of(docket, milliseconds=10, vouched=vouched)
     async with docket.redis() as redis:
         before = await redis.zscore(docket.keys.workers, "w/1")
         keeper.keep("w/1")

@@ -18,11 +18,12 @@ from docket.store import asynchronous, listener
 from docket.store.asynchronous import AsyncStore
 from docket.store.blocking import _SLICE, BlockingStore  # pyright: ignore[reportPrivateUsage]
 from docket.store.connect import resolve, translated
+from docket.store.listener import Subscription
 from docket.store.requests import SUBSCRIBED, Commands, Operation
 from docket.store.scattered import AsyncScattered
 from docket.sync import Docket as BlockingDocket
 from tests.redis_server import RedisServer
-from tests.runtime.support import running, until, work_off
+from tests.runtime.support import Gate, running, until, work_off
 
 PING = Commands((("PING",),))
 
@@ -228,6 +229,12 @@ async def test_a_message_that_comes_in_two_parts_is_one_message(proxy: SilentPro
     blocking.close()
 
 
+async def hears(subscription: Subscription, store: AsyncStore) -> None:
+    """What is said on its channel reaches it."""
+    await store.ask(Commands((("PUBLISH", "c", "x"),)))
+    assert await subscription.next(5) == ("c", b"x")
+
+
 async def test_listeners_try_again_when_their_connection_is_never_answered(
     store: AsyncStore, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch
 ):
@@ -237,8 +244,7 @@ async def test_listeners_try_again_when_their_connection_is_never_answered(
     await until(lambda: proxy.accepted)
     proxy.answer_again()
     assert await subscription.next(5) is SUBSCRIBED
-    await store.ask(Commands((("PUBLISH", "c", "x"),)))
-    assert await subscription.next(5) == ("c", b"x")
+    await hears(subscription, store)
     await subscription.close()
 
 
@@ -251,8 +257,7 @@ async def test_listeners_leave_a_connection_that_has_fallen_silent(
     assert await subscription.next(5) is SUBSCRIBED
     assert proxy.hush() == 1
     assert await subscription.next(5) is SUBSCRIBED
-    await store.ask(Commands((("PUBLISH", "c", "x"),)))
-    assert await subscription.next(5) == ("c", b"x")
+    await hears(subscription, store)
     await subscription.close()
 
 
@@ -263,8 +268,7 @@ async def test_listeners_keep_a_connection_on_which_there_is_nothing_to_hear(
     subscription = await store.subscribe(("c",))
     assert await subscription.next(5) is SUBSCRIBED
     assert await subscription.next(0.5) is None
-    await store.ask(Commands((("PUBLISH", "c", "x"),)))
-    assert await subscription.next(5) == ("c", b"x")
+    await hears(subscription, store)
     assert proxy.accepted == 2  # the other one is that of the PUBLISH
     await subscription.close()
 
@@ -274,22 +278,14 @@ async def test_a_worker_hears_of_a_cancellation_though_its_subscription_is_silen
 ):
     monkeypatch.setattr(listener, "_SILENCE", 0.2)
     monkeypatch.setattr(listener, "REPLY_TIMEOUT", 0.6)
-    begun, stopped = asyncio.Event(), asyncio.Event()
-
-    async def endless() -> None:
-        begun.set()
-        try:
-            await asyncio.sleep(60)
-        finally:
-            stopped.set()
-
+    endless = Gate()
     async with Docket(docket_name, proxy.url) as behind, running(behind):
         await behind.add(endless, key="k")()
-        await asyncio.wait_for(begun.wait(), 5)
+        await endless.has_begun()
         await until(lambda: proxy.hush() == 1)
         await asyncio.sleep(0.3)  # it has looked what there was to hear before it had subscribed
         await docket.cancel("k")
-        await asyncio.wait_for(stopped.wait(), 10)
+        await until(lambda: not endless.inside, 10)
 
 
 @pytest.mark.parametrize("skin", ["async", "blocking"])

@@ -41,7 +41,7 @@ class Scene:
         self._pids = count(99_000_000)
         self._theirs: list[Channel] = []
         monkeypatch.setattr(clock, "monotonic", lambda: self.now)
-        monkeypatch.setattr("docket_supervisor.hiring.fork", self._fork)
+        monkeypatch.setattr("docket_supervisor.channel.fork", self._fork)
         monkeypatch.setattr("docket_supervisor.hiring.os.kill", lambda pid, number: self.killed.append(pid))
         options = SupervisorSettings(processes=2, boot_timeout=timedelta(seconds=MINUTE), **settings)
         board, spool = Board(options.seats, 10), Spool(options.seats)

@@ -14,7 +14,7 @@ import pytest
 from docket import clock
 from docket_runtime.settings import WorkerSettings
 from docket_supervisor.board import Board
-from docket_supervisor.posts import Post, Role, Sentence, Sitting
+from docket_supervisor.posts import Post, Role, Sentence, Sitting, Watch
 from docket_supervisor.restarts import Restarts
 from docket_supervisor.settings import SupervisorSettings
 from docket_supervisor.vigil import Vigil
@@ -300,6 +300,7 @@ def test_one_that_leaves_has_its_whole_time_however_long_it_was_there_and_whoeve
     scene.writer.phase("left")
     scene.passes(31)
     scene.post.pid += 1
+    scene.post.watch = Watch()  # as whoever is hired has
     scene.writer.phase("working")
     scene.passes(1, ticking=True)
     scene.writer.phase("left")
